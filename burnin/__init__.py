@@ -1,0 +1,1 @@
+"""Factory acceptance of a box."""

@@ -1,0 +1,1 @@
+"""Firmware inventory and updates of a box."""

@@ -1,0 +1,1 @@
+"""The command line. Kept empty: every import here is paid by each `tinybox status`."""

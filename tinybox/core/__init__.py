@@ -1,0 +1,1 @@
+"""Frozen data every part of the suite agrees on. Imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""The only code that touches the machine: one driver per file. Never decides."""
