@@ -1,0 +1,157 @@
+"""A kind of box: one TOML under `tinybox/boxes/`, read into frozen data. A fact about hardware is written once, there."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinybox.core.errors import TinyboxError
+from tinybox.core.table import read_table
+
+BOXES = Path(__file__).parent.parent / "boxes"
+
+
+@dataclass(frozen=True, slots=True)
+class ClockPoint:
+    """With the core clock limited to `clock_mhz`, a board draws at most `board_power_max_w`."""
+
+    clock_mhz: int
+    board_power_max_w: float
+
+
+@dataclass(frozen=True, slots=True)
+class GpuKind:
+    """The cards of a box and where they sit (PCI addresses in slot order: slot i is `gpu/i`)."""
+
+    name: str
+    vendor: str
+    pci_id: str
+    slots: tuple[str, ...]
+    link_width: int
+    link_gts: float
+    vram_bytes: int
+    board_power_max_w: float
+    board_power_idle_w: float
+    socket_to_board: float
+    socket_to_board_min: float
+    cap_default_w: float
+    cap_min_w: float
+    cap_max_w: float
+    clock_min_mhz: int
+    clock_max_mhz: int
+    overdrive: bool
+    edge_crit_c: float
+    junction_crit_c: float
+    memory_crit_c: float
+    fan_max_rpm: float
+    clock_table_margin: float
+    clock_table: tuple[ClockPoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CpuKind:
+    """The processor; `power_max_w` is its worst case with boost."""
+
+    name: str
+    cores: int
+    power_max_w: float
+    power_idle_w: float
+    temp_crit_c: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestKind:
+    """All that is neither GPU nor CPU (board, memory, drives, fans): DC watts, idle and worst."""
+
+    power_idle_w: float
+    power_max_w: float
+
+
+@dataclass(frozen=True, slots=True)
+class PsuKind:
+    """The supplies. `efficiency_min` is the worst between 20 % and full load; `power_factor` under load."""
+
+    count: int
+    rated_w: float
+    efficiency_min: float
+    efficiency_nominal: float
+    power_factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class StorageKind:
+    """The data drives and what they become."""
+
+    data_drives: int
+    level: str
+    filesystem: str
+    mount: str
+    chunk_kib: int
+    link_width: int
+    link_gts: float
+
+
+@dataclass(frozen=True, slots=True)
+class FanKind:
+    """The chassis fans, as the BMC names them."""
+
+    count: int
+    max_rpm: float
+    min_rpm: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseKind:
+    """Level of one fan of each group at a reference speed, at the listener; `slope_db` per decade of speed."""
+
+    slope_db: float
+    floor_dba: float
+    chassis_ref_dba: float
+    chassis_ref_rpm: float
+    gpu_ref_dba: float
+    gpu_ref_rpm: float
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitKind:
+    """The outlet the box is sold for."""
+
+    volts: float
+    amps: float
+    continuous_fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One kind of box, whole."""
+
+    name: str
+    title: str
+    circuit: CircuitKind
+    gpu: GpuKind
+    cpu: CpuKind
+    rest: RestKind
+    psu: PsuKind
+    fans: FanKind
+    storage: StorageKind
+    noise: NoiseKind
+
+
+def known_boxes() -> tuple[str, ...]:
+    """Names of the kinds of box this version knows."""
+    return tuple(sorted(path.stem for path in BOXES.glob("*.toml")))
+
+
+def load_box(name: str, *, folder: Path = BOXES) -> Box:
+    """Read `<folder>/<name>.toml`. Raises TinyboxError for an unknown name, bad TOML, a missing or unknown key."""
+    path = folder / f"{name}.toml"
+    try:
+        text = path.read_text()
+    except OSError:
+        raise TinyboxError(f"no box is called '{name}'", hint=f"known boxes: {', '.join(known_boxes())}") from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise TinyboxError(f"{path}: not valid TOML: {error}", hint="mend the file at that line") from None
+    table.pop("plant", None)  # the twin's own constants: no policy may know them
+    return read_table(Box, {"name": name, **table}, where=str(path))

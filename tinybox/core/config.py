@@ -1,0 +1,164 @@
+"""The owner's settings: `/etc/tinybox/config.toml`, then `config.d/*.toml` in name order, then the environment's folders."""
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tinybox.core.errors import TinyboxError
+from tinybox.core.table import read_table
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitConfig:
+    """The circuit the box is plugged into; unset values come from the box."""
+
+    volts: float | None = None
+    amps: float | None = None
+    continuous_fraction: float | None = None
+    other_load_a: float = 0.0  # amps that something else draws from the same breaker
+
+
+@dataclass(frozen=True, slots=True)
+class BmcConfig:
+    """How to reach the baseboard controller: `open` is /dev/ipmi0, `lanplus` the network."""
+
+    interface: str = "open"
+    host: str = "127.0.0.1"
+    port: int = 623
+    user: str = ""
+    password_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonConfig:
+    """The loop. `period_s` while cards work, `idle_period_s` while none does."""
+
+    period_s: float = 0.1
+    idle_period_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every setting, effective."""
+
+    box: str = "red"
+    circuit: CircuitConfig = field(default_factory=CircuitConfig)
+    bmc: BmcConfig = field(default_factory=BmcConfig)
+    daemon: DaemonConfig = field(default_factory=DaemonConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where a running suite keeps its things."""
+
+    config: Path
+    run: Path
+    state: Path
+
+    @property
+    def socket(self) -> Path:
+        """The daemon's API."""
+        return self.run / "tinyboxd.sock"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Folders":
+        """`TINYBOX_CONFIG`, `TINYBOX_RUN_DIR` and `TINYBOX_STATE_DIR`, else the places of an installed box."""
+        return cls(
+            config=Path(environment.get("TINYBOX_CONFIG", "/etc/tinybox/config.toml")),
+            run=Path(environment.get("TINYBOX_RUN_DIR", "/run/tinybox")),
+            state=Path(environment.get("TINYBOX_STATE_DIR", "/var/lib/tinybox")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One effective value and the file it came from (`default` when no file sets it)."""
+
+    key: str
+    value: str | int | float | bool | None
+    origin: str
+
+
+def config_files(path: Path) -> tuple[Path, ...]:
+    """The main file if it exists, then the drop-ins of `config.d` beside it."""
+    drop_ins = sorted((path.parent / "config.d").glob("*.toml"))
+    return (*([path] if path.exists() else []), *drop_ins)
+
+
+def load_config(path: Path) -> Config:
+    """The effective settings. Raises TinyboxError naming file and key for anything it does not know or cannot mean."""
+    merged: dict[str, Any] = {}
+    for file in config_files(path):
+        table = _load_file(file)
+        _check(read_table(Config, table, where=str(file)), where=str(file))
+        _merge(merged, table)
+    config = read_table(Config, merged, where=str(path))
+    _check(config, where=str(path))
+    return config
+
+
+def effective_settings(path: Path) -> tuple[Setting, ...]:
+    """Every key with its value and origin, in declaration order."""
+    config = load_config(path)
+    origins: dict[str, str] = {}
+    for file in config_files(path):
+        for key in _leaves(_load_file(file)):
+            origins[key] = str(file)
+    values = _leaves(dataclasses.asdict(config))
+    return tuple(Setting(key, value, origins.get(key, "default")) for key, value in values.items())
+
+
+def _load_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except OSError as error:
+        raise TinyboxError(f"cannot read {file}: {error.strerror}", hint="check the file's permissions") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TinyboxError(f"{file}: not valid TOML: {error}", hint="mend the file at that line") from None
+
+
+def _merge(into: dict[str, Any], table: Mapping[str, Any]) -> None:
+    for key, value in table.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _leaves(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            found |= _leaves(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+# (key, least, most): a circuit outside these is a typing mistake, not a house.
+RANGES = (
+    ("circuit.volts", 90.0, 260.0),
+    ("circuit.amps", 5.0, 100.0),
+    ("circuit.continuous_fraction", 0.1, 1.0),
+    ("circuit.other_load_a", 0.0, 80.0),
+    ("daemon.period_s", 0.02, 5.0),
+    ("daemon.idle_period_s", 0.02, 10.0),
+    ("bmc.port", 1, 65535),
+)
+
+
+def _check(config: Config, *, where: str) -> None:
+    """Refuse values that are well-typed and still cannot be meant."""
+    for key, least, most in RANGES:
+        section, name = key.split(".")
+        value = getattr(getattr(config, section), name)
+        if value is not None and not least <= value <= most:
+            raise TinyboxError(f"{where}: '{key}' is {value:g}", hint=f"it must lie between {least:g} and {most:g}")
+    if config.bmc.interface not in ("open", "lanplus", "none"):
+        raise TinyboxError(
+            f"{where}: 'bmc.interface' is '{config.bmc.interface}'", hint="it is one of: open, lanplus, none"
+        )

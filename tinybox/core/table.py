@@ -1,0 +1,55 @@
+"""Read a TOML table into a frozen dataclass: unknown and missing keys are errors that name the place."""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from tinybox.core.errors import TinyboxError
+
+T = TypeVar("T")
+
+
+def read_table(kind: type[T], table: Mapping[str, Any], *, where: str, path: str = "") -> T:
+    """Build `kind` from `table`, recursing into nested dataclasses and tuples of them.
+
+    Errors: TinyboxError naming `where` and the dotted key, for unknown, missing and ill-typed keys and for
+    numbers that are not finite.
+    """
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in table:
+        if key not in fields:
+            raise TinyboxError(f"{where}: unknown key '{path}{key}'", hint=f"known keys: {', '.join(sorted(fields))}")
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name in table:
+            values[name] = _convert(hints[name], table[name], where=where, path=f"{path}{name}")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise TinyboxError(f"{where}: key '{path}{name}' is missing", hint="add it")
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, *, where: str, path: str) -> Any:  # noqa: PLR0911
+    """One value to the type its field declares."""
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        inner = [option for option in typing.get_args(hint) if option is not types.NoneType]
+        return _convert(inner[0], value, where=where, path=path)
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return read_table(typing.cast(type[Any], hint), value, where=where, path=f"{path}.")
+    if origin is tuple and isinstance(value, list):
+        (item, _) = typing.get_args(hint)
+        return tuple(_convert(item, one, where=where, path=f"{path}[{i}]") for i, one in enumerate(value))
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if math.isfinite(value):
+            return float(value)
+        raise TinyboxError(f"{where}: '{path}' is {value}", hint="give a finite number")
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint in (str, bool) and isinstance(value, hint):
+        return value
+    expected = getattr(hint, "__name__", str(hint))
+    raise TinyboxError(f"{where}: '{path}' is {value!r}", hint=f"it wants a {expected}")
