@@ -1,4 +1,4 @@
-"""What a policy may ask of the machine, and what it answers with."""
+"""What a policy may ask of the machine."""
 
 from dataclasses import dataclass
 
@@ -20,12 +20,3 @@ class SetClockLimit:
 
 
 Action = SetCap | SetClockLimit
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """Something a person should know; `id` is the device it belongs to."""
-
-    id: str
-    severity: str
-    reason: str

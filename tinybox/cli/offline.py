@@ -1,0 +1,53 @@
+"""The status without a daemon: one look at the hardware, judged by the same policies, nothing written.
+
+The one place besides the daemon where `hw` and `policy` meet.
+"""
+
+import time
+
+from tinybox.core.box import Box, load_box
+from tinybox.core.config import Folders, load_config
+from tinybox.core.decision import Decision
+from tinybox.core.snapshot import Snapshot
+from tinybox.core.wire import status_json
+from tinybox.hw.hardware import Hardware, assemble
+from tinybox.hw.host import Host
+from tinybox.policy.decide import decide, fresh_memory
+from tinybox.screen import status_text
+
+ENERGY_GAP_S = 0.1  # the CPU's watts are the difference of two energy readings
+
+
+def offline_json(folders: Folders) -> str:
+    """The status document with `source` "offline"."""
+    snapshot, decision, box = _look(folders)
+    return status_json(snapshot, decision, source="offline", box=box.name)
+
+
+def offline_screen(folders: Folders, *, columns: int, colour: bool) -> str:
+    """The status as a screen."""
+    snapshot, decision, box = _look(folders)
+    return status_text(snapshot, decision, source="offline", box=box.name, columns=columns, colour=colour)
+
+
+def _look(folders: Folders) -> tuple[Snapshot, Decision, Box]:
+    config = load_config(folders.config)
+    box = load_box(config.box)
+    hardware = Hardware(Host.from_environment(), box, config)
+    hardware.read_fast(time.monotonic())
+    slow = hardware.read_slow(time.monotonic())
+    time.sleep(ENERGY_GAP_S)
+    now_s = time.monotonic()
+    snapshot = assemble(hardware.read_fast(now_s), slow, now_s, time.time())
+    hardware.release()
+    decision, _ = decide(snapshot, box, config, fresh_memory(config))
+    return snapshot, decision, box
+
+
+def machine_mismatch(folders: Folders) -> tuple[tuple[str, str], ...]:
+    """What differs between this machine and the configured box, as (device, reason)."""
+    config = load_config(folders.config)
+    hardware = Hardware(Host.from_environment(), load_box(config.box), config)
+    found = tuple((fault.device, fault.reason) for fault in hardware.mismatch())
+    hardware.release()
+    return found

@@ -1,0 +1,78 @@
+"""The status as JSON: the one document that `tinybox status --json` and `GET /status` share (docs/api.md)."""
+
+import dataclasses
+import json
+from typing import Any
+
+from tinybox.core.decision import Decision
+from tinybox.core.snapshot import Gpu, Snapshot
+
+SCHEMA = 1
+
+
+def status_document(snapshot: Snapshot, decision: Decision, *, source: str, box: str) -> dict[str, Any]:
+    """Everything a script may want to know. `source` is `daemon` or `offline`; None becomes null."""
+    power, raid = decision.power, snapshot.raid
+    return {
+        "schema": SCHEMA,
+        "source": source,
+        "box": box,
+        "time_unix_s": round(snapshot.unix_s, 3),
+        "power": {
+            "wall_w": _rounded(power.wall_w, 1),
+            "wall_source": power.wall_source,
+            "budget_w": round(power.budget_w, 1),
+            "budget_a": round(power.budget_a, 2),
+            "line_v": _rounded(power.line_v, 2),
+            "gpu_pool_w": round(power.gpu_pool_w, 1),
+            "psus": [dataclasses.asdict(psu) for psu in snapshot.psus],
+        },
+        "gpus": [_gpu(gpu, decision) for gpu in snapshot.gpus],
+        "noise_dba": _rounded(decision.noise_dba, 1),
+        "cpu": _without(dataclasses.asdict(snapshot.cpu), "id"),
+        "fans": [dataclasses.asdict(fan) for fan in snapshot.fans],
+        "drives": [dataclasses.asdict(drive) for drive in snapshot.drives],
+        "raid": None if raid is None else _without({**dataclasses.asdict(raid), "members": list(raid.members)}, "id"),
+        "alerts": [dataclasses.asdict(alert) for alert in decision.alerts],
+        "decision": {"reason": decision.reason, "period_s": decision.period_s},
+    }
+
+
+def status_json(snapshot: Snapshot, decision: Decision, *, source: str, box: str) -> str:
+    """The document as indented text, one newline at its end; NaN cannot happen silently."""
+    document = status_document(snapshot, decision, source=source, box=box)
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _gpu(gpu: Gpu, decision: Decision) -> dict[str, Any]:
+    grant_w = next((grant.board_w for grant in decision.power.grants if grant.gpu == gpu.id), None)
+    return {
+        "id": gpu.id,
+        "state": gpu.state,
+        "name": gpu.name,
+        "vendor": gpu.vendor,
+        "pci": gpu.pci,
+        "power_w": _rounded(gpu.power_w, 1),
+        "cap_w": _rounded(gpu.cap_w, 1),
+        "grant_w": _rounded(grant_w, 1),
+        "clock_mhz": gpu.clock_mhz,
+        "clock_limit_mhz": gpu.clock_limit_mhz,
+        "edge_c": gpu.edge_c,
+        "junction_c": gpu.junction_c,
+        "memory_c": gpu.memory_c,
+        "fan_rpm": gpu.fan_rpm,
+        "busy_pct": gpu.busy_pct,
+        "vram_used_bytes": gpu.vram_used_bytes,
+        "vram_total_bytes": gpu.vram_total_bytes,
+        "link_width": gpu.link_width,
+        "link_gts": gpu.link_gts,
+    }
+
+
+
+def _without(table: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in table.items() if name != key}
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

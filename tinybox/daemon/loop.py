@@ -1,0 +1,63 @@
+"""The loop: read, decide, apply, publish, wait. No arithmetic beyond its own deadline."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from tinybox.core.actions import Action
+from tinybox.core.box import Box
+from tinybox.core.config import Config
+from tinybox.core.decision import Decision
+from tinybox.core.snapshot import Snapshot
+from tinybox.policy.decide import Memory, decide, fresh_memory
+
+
+class Readable(Protocol):
+    """What the loop needs of a machine."""
+
+    def read(self) -> Snapshot: ...
+
+    def apply(self, actions: tuple[Action, ...]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One turn of the loop, as published."""
+
+    snapshot: Snapshot
+    decision: Decision
+
+
+class Loop:
+    """Governs one machine until told to stop. `publish` gets every tick, after its actions were applied."""
+
+    def __init__(self, machine: Readable, box: Box, config: Config, publish: Callable[[Tick], None]) -> None:
+        self._machine = machine
+        self._box = box
+        self._config = config
+        self._publish = publish
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """End after the current turn; safe to call from a signal handler."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Turn until stopped. Any exception is a bug and leaves through here."""
+        memory = fresh_memory(self._config)
+        deadline_s = time.monotonic()
+        while not self._stop.is_set():
+            decision, memory = self.turn(memory)
+            # The deadline advances by the period, so the cadence does not drift; a late loop starts afresh.
+            deadline_s = max(deadline_s + decision.period_s, time.monotonic())
+            self._stop.wait(deadline_s - time.monotonic())
+
+    def turn(self, memory: Memory) -> tuple[Decision, Memory]:
+        """One tick."""
+        snapshot = self._machine.read()
+        decision, memory = decide(snapshot, self._box, self._config, memory)
+        self._machine.apply(decision.actions)
+        self._publish(Tick(snapshot, decision))
+        return decision, memory

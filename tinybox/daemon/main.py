@@ -1,0 +1,187 @@
+"""`tinyboxd`: holds the box inside its outlet, in the foreground, one process."""
+
+import fcntl
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import IO
+
+from tinybox import __version__
+from tinybox.core.box import Box, known_boxes, load_box
+from tinybox.core.circuit import circuit_of
+from tinybox.core.config import Config, Folders, load_config
+from tinybox.core.errors import TinyboxError
+from tinybox.core.snapshot import Severity
+from tinybox.daemon.api import Board, Server, listen
+from tinybox.daemon.loop import Loop, Tick
+from tinybox.daemon.machine import Machine
+from tinybox.daemon.notify import Notifier
+from tinybox.hw.hardware import Hardware
+from tinybox.hw.host import Host
+from tinybox.policy.power import failsafe_actions
+
+USAGE = """usage: tinyboxd
+
+Holds the box inside its outlet: reads the sensors, shares the watts, answers on a Unix socket. Takes no arguments;
+settings are in /etc/tinybox/config.toml ('tinybox config show' prints them with their origin).
+
+example: eval "$(tinybox twin env)" && tinyboxd
+"""
+
+log = logging.getLogger("tinyboxd")
+
+
+def main() -> None:
+    """The console script. Exit 0 when stopped, 1 when it cannot govern, 2 for a wrong call."""
+    arguments = sys.argv[1:]
+    if arguments in (["--help"], ["-h"]):
+        sys.stdout.write(USAGE)
+        return
+    if arguments == ["--version"]:
+        sys.stdout.write(f"tinyboxd {__version__}\n")
+        return
+    if arguments:
+        sys.stderr.write(USAGE)
+        sys.exit(2)
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
+    try:
+        run(Folders.from_environment(), Host.from_environment())
+    except TinyboxError as error:
+        sys.stderr.write(f"tinyboxd: {error.message}\n" + (f"  {error.hint}\n" if error.hint else ""))
+        sys.exit(1)
+
+
+def run(folders: Folders, host: Host) -> None:
+    """Govern until SIGTERM or SIGINT. Raises TinyboxError when it cannot begin; the cards are at their floor then."""
+    with hold_lock(folders.run):
+        try:
+            config = load_config(folders.config)
+            box = load_box(config.box)
+            circuit_of(box, config)
+        except TinyboxError:
+            _floor(Hardware(host, load_box(_last_box(folders.state)), Config()))
+            raise
+        hardware = Hardware(host, box, config)
+        _floor(hardware)  # failsafe first: more than the floor has to be earned by a first good look
+        _refuse_foreign(hardware, box)
+        _remember_box(folders.state, box.name)
+        _govern(folders, hardware, box, config)
+
+
+def _govern(folders: Folders, hardware: Hardware, box: Box, config: Config) -> None:
+    machine, board, notifier = Machine(hardware), Board(box.name), Notifier()
+    server = Server(board, listen(folders.socket))
+    journal = Journal()
+
+    def publish(tick: Tick) -> None:
+        if board.tick is None:
+            notifier.ready(f"governing box {box.name}")
+            log.info("governing box %s: %s", box.name, tick.decision.reason)
+        board.publish(tick)
+        journal.note(tick)
+        notifier.beat()
+
+    loop = Loop(machine, box, config, publish)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.stop())
+    server.start()
+    machine.start()
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: the collector need not walk it ten times a second
+    try:
+        loop.run()
+    except BaseException:
+        log.exception("unforeseen: every card goes to its floor")
+        _floor(hardware)
+        raise
+    finally:
+        # A plain stop leaves the limits: what the cards may draw stays inside the budget without us.
+        notifier.stopping()
+        server.stop()
+        machine.stop()
+        hardware.release()
+        folders.socket.unlink(missing_ok=True)
+        journal.close()
+
+
+class Journal:
+    """Tells the log what changed: reasons and alerts, each once."""
+
+    def __init__(self) -> None:
+        self._reason = ""
+        self._alerts: frozenset[tuple[str, str]] = frozenset()
+
+    def note(self, tick: Tick) -> None:
+        """Log what is new in this tick."""
+        if tick.decision.actions and tick.decision.reason != self._reason:
+            self._reason = tick.decision.reason
+            log.info("%s", self._reason)
+        critical = frozenset((a.id, a.reason) for a in tick.decision.alerts if a.severity is Severity.CRITICAL)
+        for device, reason in sorted(critical - self._alerts):
+            log.warning("%s: %s", device, reason)
+        self._alerts = critical
+
+    def close(self) -> None:
+        """The last words."""
+        log.info("stopped; limits stay as they are")
+
+
+def hold_lock(folder: Path) -> IO[str]:
+    """The one daemon's lock, held until closed. Raises TinyboxError naming the process that has it."""
+    path = folder / "tinyboxd.lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a+")
+    except OSError as error:
+        hint = "run tinyboxd as root, or point TINYBOX_RUN_DIR at a folder of yours"
+        raise TinyboxError(f"cannot open {path}: {error.strerror}", hint=hint) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read().strip() or "unknown"
+        lock.close()
+        hint = "one daemon governs a box: stop that one first ('systemctl stop tinyboxd')"
+        raise TinyboxError(f"tinyboxd already runs (process {holder})", hint=hint) from None
+    lock.seek(0)
+    lock.truncate()
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
+
+
+def _floor(hardware: Hardware) -> None:
+    """Every card to its lowest limits, whatever some of them answer."""
+    gpus = hardware.read_fast(time.monotonic()).gpus
+    for fault in hardware.failsafe(failsafe_actions(gpus, hardware.box.gpu)):
+        log.warning("%s: %s", fault.device, fault.reason)
+
+
+def _refuse_foreign(hardware: Hardware, box: Box) -> None:
+    """Stop at a machine that is not this kind of box: its figures would not be true of it."""
+    for fault in hardware.mismatch():
+        if fault.severity is Severity.CRITICAL:
+            hint = f"set box in the configuration to the right one of: {', '.join(known_boxes())}"
+            raise TinyboxError(f"this machine is not a '{box.name}' box: {fault.device}: {fault.reason}", hint=hint)
+        log.warning("%s: %s", fault.device, fault.reason)
+
+
+def _last_box(state: Path) -> str:
+    """The kind of box that last governed here; the first product where nobody knows."""
+    try:
+        name = (state / "box").read_text().strip()
+    except OSError:
+        name = ""
+    return name if name in known_boxes() else "red"
+
+
+def _remember_box(state: Path, name: str) -> None:
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        (state / "box").write_text(f"{name}\n")
+    except OSError as error:
+        log.warning("cannot remember the box in %s: %s", state, error.strerror)

@@ -1,0 +1,148 @@
+"""The status as text for people: one screen, in colour where there is colour, without a line longer than it is wide."""
+
+from io import StringIO
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tinybox.core.decision import Alert, Decision
+from tinybox.core.snapshot import Gpu, GpuState, Severity, Snapshot
+
+BAR_COLUMNS = 30
+SEVERITY_STYLE = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
+SEVERITY_MARK = {Severity.CRITICAL: "!!", Severity.WARNING: "! ", Severity.INFO: "· "}
+WIDE_COLUMNS = 100
+
+
+def status_text(snapshot: Snapshot, decision: Decision, *, source: str, box: str, columns: int, colour: bool) -> str:
+    """The screen as text, `columns` wide; `colour` adds ANSI sequences."""
+    console = Console(
+        file=StringIO(),
+        width=max(60, min(columns, 160)),
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        no_color=not colour,
+        highlight=False,
+        legacy_windows=False,
+        _environ={},
+    )
+    parts: list[RenderableType] = [_power_line(decision, box), _reason_line(decision)]
+    parts += [Text(), _gpu_table(snapshot, decision, wide=console.width >= WIDE_COLUMNS), Text()]
+    parts += _machine_lines(snapshot, decision)
+    if source != "daemon":
+        parts.append(Text("read once, directly: tinyboxd is not running, nobody holds the budget", style="yellow"))
+    parts += _alert_lines(decision.alerts)
+    console.print(Group(*parts))
+    text = console.file.getvalue() if isinstance(console.file, StringIO) else ""
+    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+
+
+def _power_line(decision: Decision, box: str) -> Text:
+    power = decision.power
+    line = Text(f"{box}  ", style="bold")
+    if power.wall_w is None:
+        return line.append(f"wall power unknown, {power.budget_w:.0f} W promised", style="red")
+    fraction = power.wall_w / power.budget_w if power.budget_w > 0 else 1.0
+    style = "red" if fraction > 1 else "yellow" if fraction > 0.97 else "green"
+    line.append(bar(fraction, BAR_COLUMNS), style=style)
+    line.append(f"  {power.wall_w:,.0f} of {power.budget_w:,.0f} W", style="bold")
+    volts = f"{power.line_v:.1f} V" if power.line_v is not None else "? V"
+    line.append(f"  {power.budget_a:.1f} A at {volts}", style="not bold dim")
+    if decision.noise_dba is not None:
+        line.append(f"  {decision.noise_dba:.0f} dBA (estimated)", style="not bold")
+    return line
+
+
+def bar(fraction: float, columns: int) -> str:
+    """A bar of eighths: `fraction` of `columns` filled, clipped to 0..1."""
+    eighths = round(max(0.0, min(1.0, fraction)) * columns * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")).ljust(columns, "░")
+
+
+def _reason_line(decision: Decision) -> Text:
+    return Text(decision.reason, style="dim")
+
+
+def _gpu_table(snapshot: Snapshot, decision: Decision, *, wide: bool) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False, collapse_padding=True)
+    table.add_column("GPU", no_wrap=True)
+    for name in ("power", "cap", "clock", "edge", "hot", "mem", "fan", "busy", "VRAM"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if wide:
+        table.add_column("grant", justify="right", no_wrap=True)
+        table.add_column("link", justify="right", no_wrap=True)
+        table.add_column("PCI", no_wrap=True, style="dim")
+    grants = {grant.gpu: grant.board_w for grant in decision.power.grants}
+    for gpu in snapshot.gpus:
+        cells = _gpu_cells(gpu) if gpu.state is GpuState.AWAKE else [Text(gpu.state, style="dim"), *[""] * 8]
+        extra = [_number(grants.get(gpu.id), " W"), f"x{gpu.link_width}" if gpu.link_width else "", gpu.pci]
+        table.add_row(gpu.id, *cells, *(extra if wide else []))
+    return table
+
+
+def _gpu_cells(gpu: Gpu) -> list[str | Text]:
+    return [
+        _number(gpu.power_w, " W"),
+        _number(gpu.cap_w, " W"),
+        _clock(gpu),
+        _temp(gpu.edge_c, 90),
+        _temp(gpu.junction_c, 100),
+        _temp(gpu.memory_c, 98),
+        _number(gpu.fan_rpm, " rpm"),
+        _number(gpu.busy_pct, " %"),
+        _vram(gpu),
+    ]
+
+
+def _clock(gpu: Gpu) -> str:
+    if gpu.clock_mhz is None:
+        return "?"
+    return f"{gpu.clock_mhz}/{gpu.clock_limit_mhz} MHz" if gpu.clock_limit_mhz is not None else f"{gpu.clock_mhz} MHz"
+
+
+def _vram(gpu: Gpu) -> str:
+    if gpu.vram_used_bytes is None or gpu.vram_total_bytes is None:
+        return "?"
+    return f"{gpu.vram_used_bytes / 2**30:.1f}/{gpu.vram_total_bytes / 2**30:.0f} GiB"
+
+
+def _number(value: float | None, unit: str) -> str:
+    return "?" if value is None else f"{value:.0f}{unit}"
+
+
+def _temp(value_c: float | None, hot_c: float) -> Text:
+    if value_c is None:
+        return Text("?", style="red")
+    return Text(f"{value_c:.0f} °C", style="red" if value_c >= hot_c else "")
+
+
+def _machine_lines(snapshot: Snapshot, decision: Decision) -> list[Text]:
+    cpu = snapshot.cpu
+    lines = [Text(f"CPU     {_number(cpu.busy_pct, ' %')}  {_number(cpu.power_w, ' W')}  {_number(cpu.temp_c, ' °C')}")]
+    if cpu.memory_used_bytes is not None and cpu.memory_total_bytes is not None:
+        lines[0].append(f"  {cpu.memory_used_bytes / 2**30:.1f}/{cpu.memory_total_bytes / 2**30:.0f} GiB")
+    if snapshot.fans:
+        lines.append(Text("fans    " + "  ".join(_number(fan.rpm, "") for fan in snapshot.fans) + " rpm"))
+    for index, drive in enumerate(snapshot.drives):
+        size = f"{drive.size_bytes / 1e9:,.0f} GB" if drive.size_bytes is not None else "?"
+        used = f"{drive.used_pct:.0f} % worn" if drive.used_pct is not None else ""
+        words = f"{drive.id.split('/')[1]:6}  {size:>9}  {_number(drive.temp_c, ' °C'):>6}  {used:10}  {drive.model or ''}"
+        lines.append(Text(("drives  " if index == 0 else "        ") + words))
+    raid = snapshot.raid
+    if raid is not None:
+        where = f"at {raid.mount}" if raid.mount else "not mounted"
+        free = f", {raid.free_bytes / 1e9:,.0f} GB free" if raid.free_bytes is not None else ""
+        style = "" if raid.state == "clean" else "yellow"
+        words = f"array   {raid.level or '?'} {raid.state} {where}, {len(raid.members)} drives{free}"
+        lines.append(Text(words, style=style))
+    return lines
+
+
+def _alert_lines(alerts: tuple[Alert, ...]) -> list[Text]:
+    order = list(SEVERITY_STYLE)
+    ranked = sorted(alerts, key=lambda alert: order.index(alert.severity))
+    return [
+        Text(f"{SEVERITY_MARK[a.severity]} {a.id}: {a.reason}", style=SEVERITY_STYLE[a.severity]) for a in ranked
+    ]
