@@ -9,7 +9,6 @@ from rich.text import Text
 from tinybox.core.decision import Alert, Decision
 from tinybox.core.snapshot import Gpu, GpuState, Severity, Snapshot
 
-BAR_COLUMNS = 30
 SEVERITY_STYLE = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
 SEVERITY_MARK = {Severity.CRITICAL: "!!", Severity.WARNING: "! ", Severity.INFO: "· "}
 WIDE_COLUMNS = 100
@@ -27,8 +26,9 @@ def status_text(snapshot: Snapshot, decision: Decision, *, source: str, box: str
         legacy_windows=False,
         _environ={},
     )
-    parts: list[RenderableType] = [_power_line(decision, box), _reason_line(decision)]
-    parts += [Text(), _gpu_table(snapshot, decision, wide=console.width >= WIDE_COLUMNS), Text()]
+    wide = console.width >= WIDE_COLUMNS
+    parts: list[RenderableType] = [_power_line(decision, box, bar_columns=30 if wide else 18), _reason_line(decision)]
+    parts += [Text(), _gpu_table(snapshot, decision, wide=wide), Text()]
     parts += _machine_lines(snapshot, decision)
     if source != "daemon":
         parts.append(Text("read once, directly: tinyboxd is not running, nobody holds the budget", style="yellow"))
@@ -38,19 +38,19 @@ def status_text(snapshot: Snapshot, decision: Decision, *, source: str, box: str
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
-def _power_line(decision: Decision, box: str) -> Text:
+def _power_line(decision: Decision, box: str, *, bar_columns: int) -> Text:
     power = decision.power
     line = Text(f"{box}  ", style="bold")
     if power.wall_w is None:
         return line.append(f"wall power unknown, {power.budget_w:.0f} W promised", style="red")
     fraction = power.wall_w / power.budget_w if power.budget_w > 0 else 1.0
     style = "red" if fraction > 1 else "yellow" if fraction > 0.97 else "green"
-    line.append(bar(fraction, BAR_COLUMNS), style=style)
+    line.append(bar(fraction, bar_columns), style=style)
     line.append(f"  {power.wall_w:,.0f} of {power.budget_w:,.0f} W", style="bold")
     volts = f"{power.line_v:.1f} V" if power.line_v is not None else "? V"
     line.append(f"  {power.budget_a:.1f} A at {volts}", style="not bold dim")
     if decision.noise_dba is not None:
-        line.append(f"  {decision.noise_dba:.0f} dBA (estimated)", style="not bold")
+        line.append(f"  {decision.noise_dba:.0f} dBA estimated", style="not bold")
     return line
 
 
@@ -68,29 +68,29 @@ def _reason_line(decision: Decision) -> Text:
 def _gpu_table(snapshot: Snapshot, decision: Decision, *, wide: bool) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False, collapse_padding=True)
     table.add_column("GPU", no_wrap=True)
-    for name in ("power", "cap", "clock", "edge", "hot", "mem", "fan", "busy", "VRAM"):
+    for name in ("W", "cap", "clock MHz", "edge °C", "hot", "mem", "fan rpm", "busy", "VRAM GiB"):
         table.add_column(name, justify="right", no_wrap=True)
     if wide:
-        table.add_column("grant", justify="right", no_wrap=True)
+        table.add_column("grant W", justify="right", no_wrap=True)
         table.add_column("link", justify="right", no_wrap=True)
         table.add_column("PCI", no_wrap=True, style="dim")
     grants = {grant.gpu: grant.board_w for grant in decision.power.grants}
     for gpu in snapshot.gpus:
         cells = _gpu_cells(gpu) if gpu.state is GpuState.AWAKE else [Text(gpu.state, style="dim"), *[""] * 8]
-        extra = [_number(grants.get(gpu.id), " W"), f"x{gpu.link_width}" if gpu.link_width else "", gpu.pci]
+        extra = [_number(grants.get(gpu.id), ""), f"x{gpu.link_width}" if gpu.link_width else "", gpu.pci]
         table.add_row(gpu.id, *cells, *(extra if wide else []))
     return table
 
 
 def _gpu_cells(gpu: Gpu) -> list[str | Text]:
     return [
-        _number(gpu.power_w, " W"),
-        _number(gpu.cap_w, " W"),
+        _number(gpu.power_w, ""),
+        _number(gpu.cap_w, ""),
         _clock(gpu),
         _temp(gpu.edge_c, 90),
         _temp(gpu.junction_c, 100),
         _temp(gpu.memory_c, 98),
-        _number(gpu.fan_rpm, " rpm"),
+        _number(gpu.fan_rpm, ""),
         _number(gpu.busy_pct, " %"),
         _vram(gpu),
     ]
@@ -99,13 +99,13 @@ def _gpu_cells(gpu: Gpu) -> list[str | Text]:
 def _clock(gpu: Gpu) -> str:
     if gpu.clock_mhz is None:
         return "?"
-    return f"{gpu.clock_mhz}/{gpu.clock_limit_mhz} MHz" if gpu.clock_limit_mhz is not None else f"{gpu.clock_mhz} MHz"
+    return str(gpu.clock_mhz) if gpu.clock_limit_mhz is None else f"{gpu.clock_mhz}/{gpu.clock_limit_mhz}"
 
 
 def _vram(gpu: Gpu) -> str:
     if gpu.vram_used_bytes is None or gpu.vram_total_bytes is None:
         return "?"
-    return f"{gpu.vram_used_bytes / 2**30:.1f}/{gpu.vram_total_bytes / 2**30:.0f} GiB"
+    return f"{gpu.vram_used_bytes / 2**30:.1f}/{gpu.vram_total_bytes / 2**30:.0f}"
 
 
 def _number(value: float | None, unit: str) -> str:
@@ -115,7 +115,7 @@ def _number(value: float | None, unit: str) -> str:
 def _temp(value_c: float | None, hot_c: float) -> Text:
     if value_c is None:
         return Text("?", style="red")
-    return Text(f"{value_c:.0f} °C", style="red" if value_c >= hot_c else "")
+    return Text(f"{value_c:.0f}", style="red" if value_c >= hot_c else "")
 
 
 def _machine_lines(snapshot: Snapshot, decision: Decision) -> list[Text]:
@@ -128,7 +128,8 @@ def _machine_lines(snapshot: Snapshot, decision: Decision) -> list[Text]:
     for index, drive in enumerate(snapshot.drives):
         size = f"{drive.size_bytes / 1e9:,.0f} GB" if drive.size_bytes is not None else "?"
         used = f"{drive.used_pct:.0f} % worn" if drive.used_pct is not None else ""
-        words = f"{drive.id.split('/')[1]:6}  {size:>9}  {_number(drive.temp_c, ' °C'):>6}  {used:10}  {drive.model or ''}"
+        name, temp = drive.id.split("/")[1], _number(drive.temp_c, " °C")
+        words = f"{name:6}  {size:>9}  {temp:>6}  {used:10}  {drive.model or ''}"
         lines.append(Text(("drives  " if index == 0 else "        ") + words))
     raid = snapshot.raid
     if raid is not None:
@@ -143,6 +144,4 @@ def _machine_lines(snapshot: Snapshot, decision: Decision) -> list[Text]:
 def _alert_lines(alerts: tuple[Alert, ...]) -> list[Text]:
     order = list(SEVERITY_STYLE)
     ranked = sorted(alerts, key=lambda alert: order.index(alert.severity))
-    return [
-        Text(f"{SEVERITY_MARK[a.severity]} {a.id}: {a.reason}", style=SEVERITY_STYLE[a.severity]) for a in ranked
-    ]
+    return [Text(f"{SEVERITY_MARK[a.severity]} {a.id}: {a.reason}", style=SEVERITY_STYLE[a.severity]) for a in ranked]

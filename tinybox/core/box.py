@@ -1,4 +1,4 @@
-"""A kind of box: one TOML under `tinybox/boxes/`, read into frozen data. A fact about hardware is written once, there."""
+"""A kind of box: one TOML under `tinybox/boxes/`, as frozen data. A fact about hardware is written there, once."""
 
 import tomllib
 from dataclasses import dataclass

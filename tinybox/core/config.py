@@ -1,4 +1,4 @@
-"""The owner's settings: `/etc/tinybox/config.toml`, then `config.d/*.toml` in name order, then the environment's folders."""
+"""The owner's settings: `/etc/tinybox/config.toml`, then `config.d/*.toml` beside it in name order."""
 
 import dataclasses
 import os

@@ -32,7 +32,7 @@ def read_table(kind: type[T], table: Mapping[str, Any], *, where: str, path: str
     return kind(**values)
 
 
-def _convert(hint: Any, value: Any, *, where: str, path: str) -> Any:  # noqa: PLR0911
+def _convert(hint: Any, value: Any, *, where: str, path: str) -> Any:
     """One value to the type its field declares."""
     origin = typing.get_origin(hint)
     if origin in (types.UnionType, typing.Union):

@@ -69,7 +69,6 @@ def _gpu(gpu: Gpu, decision: Decision) -> dict[str, Any]:
     }
 
 
-
 def _without(table: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in table.items() if name != key}
 

@@ -1,6 +1,6 @@
 """One tick: snapshot in, decision and memory out. Nothing here knows the time except from the snapshot."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tinybox.core.box import Box
 from tinybox.core.circuit import circuit_of
@@ -19,7 +19,7 @@ class Memory:
     """All that is carried between ticks."""
 
     pace: PaceMemory
-    power: PowerMemory = PowerMemory()
+    power: PowerMemory = field(default_factory=PowerMemory)
     wall: tuple[Sample, ...] = ()
     reason: str = "starting: every card is held at its lowest limits"
 

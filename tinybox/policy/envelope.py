@@ -1,5 +1,6 @@
 """What a card can draw under its limits, and which limits hold it under a given share. Board watts throughout."""
 
+import itertools
 from dataclasses import dataclass
 
 from tinybox.core.box import ClockPoint, GpuKind
@@ -31,7 +32,7 @@ def power_at_clock_w(clock_mhz: float, kind: GpuKind) -> float:
     table = kind.clock_table
     if clock_mhz <= table[0].clock_mhz:
         return table[0].board_power_max_w * kind.clock_table_margin
-    for low, high in zip(table, table[1:], strict=False):
+    for low, high in itertools.pairwise(table):
         if clock_mhz <= high.clock_mhz:
             fraction = (clock_mhz - low.clock_mhz) / (high.clock_mhz - low.clock_mhz)
             watts = low.board_power_max_w + fraction * (high.board_power_max_w - low.board_power_max_w)
@@ -43,7 +44,7 @@ def clock_for_w(board_w: float, kind: GpuKind) -> int:
     """The highest clock, in whole steps, at which the card stays under `board_w`; the lever's minimum at the least."""
     table = kind.clock_table
     clock = float(table[0].clock_mhz)
-    for low, high in zip(table, table[1:], strict=False):
+    for low, high in itertools.pairwise(table):
         clock = _within(low, high, board_w / kind.clock_table_margin, otherwise=clock)
     stepped = int(clock // CLOCK_STEP_MHZ) * CLOCK_STEP_MHZ
     return min(max(stepped, kind.clock_min_mhz), kind.clock_max_mhz)

@@ -8,10 +8,14 @@ from tinybox.core.snapshot import Gpu, GpuState, Severity, Snapshot
 
 # What a status promises to carry; a None here needs an alert that says why.
 GPU_FIGURES = (
-    "name power_w cap_w edge_c junction_c memory_c fan_rpm busy_pct vram_used_bytes vram_total_bytes link_width".split()
+    *("name", "power_w", "cap_w", "edge_c", "junction_c", "memory_c"),
+    *("fan_rpm", "busy_pct", "vram_used_bytes", "vram_total_bytes", "link_width"),
 )
-CPU_FIGURES = "busy_pct power_w temp_c cores memory_used_bytes memory_total_bytes".split()
-DRIVE_FIGURES = "model serial size_bytes temp_c used_pct media_errors critical_warning link_width".split()
+CPU_FIGURES = ("busy_pct", "power_w", "temp_c", "cores", "memory_used_bytes", "memory_total_bytes")
+DRIVE_FIGURES = (
+    *("model", "serial", "size_bytes", "temp_c", "used_pct"),
+    *("media_errors", "critical_warning", "link_width"),
+)
 
 
 def check_health(snapshot: Snapshot, box: Box) -> tuple[Alert, ...]:

@@ -27,9 +27,7 @@ def noise_dba(snapshot: Snapshot, box: Box) -> float | None:
             continue  # a card asleep or gone turns no fan
         if gpu.fan_rpm is None:
             return None
-        levels.append(
-            fan_dba(gpu.fan_rpm, ref_dba=kind.gpu_ref_dba, ref_rpm=kind.gpu_ref_rpm, slope_db=kind.slope_db)
-        )
+        levels.append(fan_dba(gpu.fan_rpm, ref_dba=kind.gpu_ref_dba, ref_rpm=kind.gpu_ref_rpm, slope_db=kind.slope_db))
     if not snapshot.fans:
         return None
     for fan in snapshot.fans:

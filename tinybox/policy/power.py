@@ -1,7 +1,7 @@
 """Equal shares of the outlet, safe when dead: what the cards may draw under the limits in force never sums above it.
 
-A *grant* is the most a card can draw (board watts) under limits that were read back and have settled. Limits are lowered
-at once and raised only when the grants, with the raise, still fit: so the sum holds between any two writes.
+A *grant* is the most a card can draw (board watts) under limits that were read back and have settled. Limits are
+lowered at once and raised only when the grants, with the raise, still fit: so the sum holds between any two writes.
 """
 
 from collections.abc import Iterable
@@ -77,7 +77,7 @@ def share_power(
     plan = PowerPlan(
         actions=actions,
         alerts=tuple(_alerts(snapshot, cards, pool_w, trim, wall.mean_w, budget_w)),
-        reason=_reason(actions, snapshot.gpus, share_w, budget_w),
+        reason=_reason(actions, share_w, budget_w),
         budget_w=budget_w,
         pool_w=pool_w,
         share_w=share_w,
@@ -233,7 +233,7 @@ def _refusal(gpu: Gpu, card: Card) -> str:
     return f"{words}; it has no clock lever (boot with amdgpu.ppfeaturemask=0xffffffff)"
 
 
-def _reason(actions: tuple[Action, ...], gpus: tuple[Gpu, ...], share_w: float, budget_w: float) -> str | None:
+def _reason(actions: tuple[Action, ...], share_w: float, budget_w: float) -> str | None:
     """One sentence for what this tick changes; None when it changes nothing."""
     if not actions:
         return None
@@ -241,4 +241,4 @@ def _reason(actions: tuple[Action, ...], gpus: tuple[Gpu, ...], share_w: float, 
     who = touched[0] if len(touched) == 1 else f"{len(touched)} cards"
     first = actions[0]
     what = f"clock {first.clock_mhz} MHz" if isinstance(first, SetClockLimit) else f"cap {first.cap_w:.0f} W"
-    return f"{who} set to {what}: {share_w:.0f} W each for {len(gpus)} cards of a {budget_w:.0f} W outlet"
+    return f"{who} set to {what}: {share_w:.0f} W of board for each, of an outlet of {budget_w:,.0f} W"
