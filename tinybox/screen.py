@@ -48,7 +48,7 @@ def _power_line(decision: Decision, box: str, *, bar_columns: int) -> Text:
     line.append(bar(fraction, bar_columns), style=style)
     line.append(f"  {power.wall_w:,.0f} of {power.budget_w:,.0f} W", style="bold")
     volts = f"{power.line_v:.1f} V" if power.line_v is not None else "? V"
-    line.append(f"  {power.budget_a:.1f} A at {volts}", style="not bold dim")
+    line.append(f"  {power.budget_a:.1f} A promised, {volts}", style="not bold dim")
     if decision.noise_dba is not None:
         line.append(f"  {decision.noise_dba:.0f} dBA estimated", style="not bold")
     return line

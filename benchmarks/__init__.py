@@ -1,0 +1,1 @@
+"""How fast and how light: run by `make bench`, never by the tests."""

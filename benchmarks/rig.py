@@ -1,0 +1,69 @@
+"""A twin and a daemon to measure, started for the purpose and taken down after it."""
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinybox.client import DaemonAbsent, fetch
+from tinybox.core.errors import TinyboxError
+
+BIN = Path(sys.prefix) / "bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """A running twin with its daemon: the environment that points at it, and the daemon's process."""
+
+    environment: dict[str, str]
+    daemon_pid: int
+
+
+def tinybox(*arguments: str, environment: dict[str, str]) -> str:
+    """Run the CLI; its output."""
+    done = subprocess.run(
+        [str(BIN / "tinybox"), *arguments], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout
+
+
+@contextmanager
+def rig(*, extra: dict[str, str] | None = None) -> Iterator[Rig]:
+    """A red twin, governed. `extra` goes into the daemon's environment."""
+    with tempfile.TemporaryDirectory(prefix="tinybox-bench-") as folder:
+        environment = {**os.environ, "TINYBOX_TWIN_DIR": folder}
+        tinybox("twin", "up", "--box", "red", environment=environment)
+        try:
+            for line in tinybox("twin", "env", environment=environment).splitlines():
+                key, _, value = line.removeprefix("export ").partition("=")
+                environment[key] = shlex.split(value)[0]
+            command = [str(BIN / "tinyboxd")]
+            with subprocess.Popen(command, env=environment | (extra or {}), stderr=subprocess.DEVNULL) as daemon:
+                try:
+                    wait_ready(environment)
+                    yield Rig(environment, daemon.pid)
+                finally:
+                    daemon.terminate()
+                    daemon.wait(timeout=30)
+        finally:
+            tinybox("twin", "down", environment=environment)
+
+
+def wait_ready(environment: dict[str, str], *, seconds: float = 30.0) -> None:
+    """Until the daemon has taken its first look."""
+    socket_path = environment["TINYBOX_RUN_DIR"] + "/tinyboxd.sock"
+    deadline_s = time.monotonic() + seconds
+    while True:
+        try:
+            fetch(socket_path, "/healthz")
+            return
+        except (DaemonAbsent, TinyboxError) as error:
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"the daemon was not ready within {seconds:g} s: {error}") from error
+            time.sleep(0.1)
