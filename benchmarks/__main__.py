@@ -1,4 +1,4 @@
-"""`python -m benchmarks [cli] [daemon]`: measure on this machine, now, and print tables with the targets beside them."""
+"""`python -m benchmarks [cli] [daemon]`: measure here and now, and print tables beside the targets."""
 
 import sys
 

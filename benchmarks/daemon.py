@@ -3,6 +3,7 @@
 The beat is timed from outside: every turn of the loop sends its watchdog datagram, and this program is the watchdog.
 """
 
+import itertools
 import os
 import socket
 import tempfile
@@ -62,7 +63,7 @@ def print_table(running: Rig, listener: socket.socket) -> None:
     arrivals = beats(listener, MEASURE_S)
     after = (cpu_s(running.daemon_pid), children_cpu_s(running.daemon_pid), time.monotonic())
     elapsed_s = after[2] - before[2]
-    periods = [b - a for a, b in zip(arrivals, arrivals[1:], strict=False)]
+    periods = [b - a for a, b in itertools.pairwise(arrivals)]
     errors_ms = sorted(abs(period - PERIOD_S) * 1e3 for period in periods)
     print(f"\nDaemon, six busy cards of a twin, {elapsed_s:.0f} s, {len(arrivals) / elapsed_s:.2f} turns a second")
     print("| what | measured | target |\n|---|---|---|")
