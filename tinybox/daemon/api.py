@@ -61,9 +61,7 @@ def application(board: Board) -> Starlette:
             return PlainTextResponse(f"the loop has not turned for {age_s:.1f} s\n", status_code=503)
         return PlainTextResponse("ok\n")
 
-    return Starlette(
-        routes=[Route("/status", status), Route("/status.txt", status_screen), Route("/healthz", health)]
-    )
+    return Starlette(routes=[Route("/status", status), Route("/status.txt", status_screen), Route("/healthz", health)])
 
 
 def _starting() -> Response:

@@ -1,5 +1,6 @@
 """systemd's notification protocol (sd_notify(3)): readiness and the watchdog's heartbeat."""
 
+import contextlib
 import os
 import socket
 from collections.abc import Mapping
@@ -29,7 +30,5 @@ class Notifier:
     def _send(self, message: str) -> None:
         if self._socket is None:
             return
-        try:
+        with contextlib.suppress(OSError):  # a deaf manager must never stop the loop that guards the outlet
             self._socket.sendto(message.encode(), self._address)
-        except OSError:
-            pass  # a manager that does not listen must never stop the loop that guards the outlet
