@@ -47,6 +47,7 @@ class Gpu:
     cap_max_w: float | None = None
     cap_default_w: float | None = None
     has_clock_lever: bool = False
+    clock_lever_is_coarse: bool = False  # it knows only its lowest clock and no limit
     clock_limit_mhz: int | None = None  # upper end in force; None: no limit, or it could not be read
     clock_limit_min_mhz: int | None = None  # lowest limit the lever accepts
     clock_mhz: int | None = None

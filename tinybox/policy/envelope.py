@@ -72,7 +72,8 @@ def limits_for(share_w: float, gpu: Gpu, kind: GpuKind) -> Limits:
     if cap_w <= share_w * kind.socket_to_board_min:
         return Limits(cap_w, kind.clock_max_mhz)
     floor_mhz = gpu.clock_limit_min_mhz if gpu.clock_limit_min_mhz is not None else kind.clock_min_mhz
-    return Limits(cap_w, max(clock_for_w(share_w, kind), floor_mhz))
+    clock_mhz = floor_mhz if gpu.clock_lever_is_coarse else max(clock_for_w(share_w, kind), floor_mhz)
+    return Limits(cap_w, clock_mhz)
 
 
 def floor_limits(gpu: Gpu, kind: GpuKind) -> Limits:

@@ -1,0 +1,237 @@
+"""AMD cards through amdgpu's sysfs and hwmon (docs/protocol/amdgpu.md has every attribute with its unit).
+
+Descriptors stay open. What a policy needs every turn is read every turn; the rest once a second, the cards taking
+turns, and every turn for a while after a write, so that limits are read back at once.
+"""
+
+import re
+from dataclasses import dataclass, replace
+
+from tinybox.core.actions import Action, SetCap
+from tinybox.core.box import GpuKind
+from tinybox.core.errors import HardwareError
+from tinybox.core.snapshot import Fault, Gpu, GpuState
+from tinybox.hw.host import AbsentError, Attribute, Host
+from tinybox.hw.pcie import DEVICES, link_gts
+
+CALM_PERIOD_S = 1.0
+AFTER_WRITE_S = 2.0
+CAP_TOLERANCE_W = 1.0
+SUSPENDED = ("suspended", "suspending")
+SANE_POWER_W = (0.0, 2000.0)
+SANE_TEMP_C = (-50.0, 200.0)
+SANE_RPM = (0.0, 20000.0)
+OD_FILE = "pp_od_clk_voltage"
+LEVEL_FILE = "power_dpm_force_performance_level"
+
+
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """One figure: field of Gpu, attribute, divisor to our unit, the range that can be true, words for people."""
+
+    field: str
+    attribute: str
+    per_unit: float
+    least: float
+    most: float
+    words: str
+
+
+FAST = (
+    Sensor("power_w", "{hwmon}/power1_average", 1e6, *SANE_POWER_W, "power"),
+    Sensor("busy_pct", "gpu_busy_percent", 1, 0, 100, "load"),
+    Sensor("junction_c", "{hwmon}/temp2_input", 1e3, *SANE_TEMP_C, "junction temperature"),
+)
+CALM = (
+    Sensor("edge_c", "{hwmon}/temp1_input", 1e3, *SANE_TEMP_C, "edge temperature"),
+    Sensor("memory_c", "{hwmon}/temp3_input", 1e3, *SANE_TEMP_C, "memory temperature"),
+    Sensor("fan_rpm", "{hwmon}/fan1_input", 1, *SANE_RPM, "fan speed"),
+    Sensor("clock_mhz", "{hwmon}/freq1_input", 1e6, 0, 10000, "clock"),
+    Sensor("vram_used_bytes", "mem_info_vram_used", 1, 0, 1e15, "VRAM in use"),
+    Sensor("cap_w", "{hwmon}/power1_cap", 1e6, *SANE_POWER_W, "power cap"),
+    Sensor("link_width", "current_link_width", 1, 0, 32, "link width"),
+)
+ONCE = (
+    Sensor("cap_min_w", "{hwmon}/power1_cap_min", 1e6, *SANE_POWER_W, "lowest cap"),
+    Sensor("cap_max_w", "{hwmon}/power1_cap_max", 1e6, *SANE_POWER_W, "highest cap"),
+    Sensor("cap_default_w", "{hwmon}/power1_cap_default", 1e6, *SANE_POWER_W, "default cap"),
+    Sensor("vram_total_bytes", "mem_info_vram_total", 1, 0, 1e15, "VRAM size"),
+)
+WHOLE = {"clock_mhz", "vram_used_bytes", "vram_total_bytes", "link_width"}
+
+
+@dataclass(frozen=True, slots=True)
+class ClockTable:
+    """What `pp_od_clk_voltage` says of the core: the upper end in force, and the least the driver takes."""
+
+    limit_mhz: int
+    least_mhz: int
+
+
+def parse_od_table(text: str) -> ClockTable | None:
+    """The core's part of the overdrive table; None where the text has none."""
+    limit = re.search(r"OD_SCLK:\s*(?:0:\s*\d+\s*M[hH]z\s*)?1:\s*(\d+)\s*M[hH]z", text)
+    least = re.search(r"OD_RANGE:.*?SCLK:\s*(\d+)\s*M[hH]z", text, re.DOTALL)
+    return ClockTable(int(limit[1]), int(least[1])) if limit and least else None
+
+
+class AmdCard:
+    """One slot. `read` never raises: what cannot be read is None, with a fault that says why."""
+
+    def __init__(self, host: Host, kind: GpuKind, gpu_id: str, address: str) -> None:
+        self._host = host
+        self._kind = kind
+        self.id = gpu_id
+        self.address = address
+        self._folder = f"{DEVICES}/{address}"
+        self._attributes: dict[str, Attribute] = {}
+        self._hwmon: str | None = None
+        self._calm = Gpu(gpu_id, GpuState.GONE, address, kind.vendor)
+        self._calm_faults: tuple[Fault, ...] = ()
+        # Cards take turns: the slot number spreads their calm readings over the second.
+        self._calm_due_s = 0.0
+        self._turn_s = CALM_PERIOD_S * (int(gpu_id.split("/")[1]) % 10) / 10
+        self._hasty_until_s = 0.0
+
+    def read(self, now_s: float) -> tuple[Gpu, tuple[Fault, ...]]:
+        """The card now."""
+        try:
+            if self._text("power/runtime_status") in SUSPENDED:
+                self.close()
+                return Gpu(self.id, GpuState.ASLEEP, self.address, self._kind.vendor, self._kind.name), ()
+        except AbsentError:
+            if not self._host.exists(f"{self._folder}/vendor"):
+                self.close()
+                return Gpu(self.id, GpuState.GONE, self.address, self._kind.vendor), ()
+        except HardwareError:
+            pass  # a card that cannot tell its runtime state is treated as awake
+        if self._hwmon is None and not self._find(now_s):
+            gpu = Gpu(self.id, GpuState.AWAKE, self.address, self._kind.vendor, self._kind.name)
+            reason = "no amdgpu sensors: the driver is not bound ('modprobe amdgpu', or see who owns the card)"
+            return gpu, (Fault(self.id, reason),)
+        if now_s >= self._calm_due_s or now_s < self._hasty_until_s:
+            self._read_calm(now_s)
+        faults = list(self._calm_faults)
+        gpu = self._sense(self._calm, FAST, faults)
+        return gpu, tuple(faults)
+
+    def apply(self, action: Action, now_s: float) -> None:
+        """Write a limit and read it back. Raises HardwareError when it is not in force afterwards."""
+        if self._hwmon is None:
+            raise HardwareError(f"cannot limit {self.address}: its driver offers no limits")
+        self._hasty_until_s = now_s + AFTER_WRITE_S
+        if isinstance(action, SetCap):
+            self._write_cap(action.cap_w)
+        else:
+            self._write_clock(action.clock_mhz)
+
+    def close(self) -> None:
+        """Let go of every descriptor; the card is looked at afresh when it is read again."""
+        for attribute in self._attributes.values():
+            attribute.close()
+        self._attributes.clear()
+        self._hwmon = None
+
+    def _find(self, now_s: float) -> bool:
+        """Find the card's hwmon folder and read what never changes."""
+        names = [name for name in self._host.list_dir(f"{self._folder}/hwmon") if name.startswith("hwmon")]
+        if not names:
+            return False
+        self._hwmon = f"hwmon/{names[0]}"
+        self._calm = Gpu(self.id, GpuState.AWAKE, self.address, self._kind.vendor, self._kind.name)
+        self._calm = self._sense(self._calm, ONCE, [])
+        self._calm_due_s = now_s
+        return True
+
+    def _read_calm(self, now_s: float) -> None:
+        first = self._calm_due_s == now_s
+        if now_s >= self._calm_due_s:
+            self._calm_due_s = now_s + CALM_PERIOD_S + (self._turn_s if first else 0.0)
+        faults: list[Fault] = []
+        gpu = self._sense(self._calm, CALM, faults)
+        try:
+            gpu = replace(gpu, link_gts=link_gts(self._text("current_link_speed")))
+        except HardwareError:
+            gpu = replace(gpu, link_gts=None)
+        self._calm = self._sense_clock_limit(gpu, faults)
+        self._calm_faults = tuple(faults)
+
+    def _sense(self, gpu: Gpu, sensors: tuple[Sensor, ...], faults: list[Fault]) -> Gpu:
+        figures: dict[str, float | int | None] = {}
+        for sensor in sensors:
+            try:
+                value = float(self._text(sensor.attribute.format(hwmon=self._hwmon))) / sensor.per_unit
+                if not sensor.least <= value <= sensor.most:
+                    raise HardwareError(f"{value:g} cannot be true")
+                figures[sensor.field] = int(value) if sensor.field in WHOLE else value
+            except (HardwareError, ValueError) as error:
+                figures[sensor.field] = None
+                faults.append(Fault(self.id, f"{sensor.words} unreadable: {error}"))
+        return replace(gpu, **figures)  # type: ignore[arg-type]
+
+    def _sense_clock_limit(self, gpu: Gpu, faults: list[Fault]) -> Gpu:
+        """The clock limit in force: fine by the overdrive table, coarse by the performance level."""
+        try:
+            table = parse_od_table(self._text(OD_FILE))
+        except AbsentError:
+            return self._sense_level(gpu, faults)
+        except HardwareError as error:
+            faults.append(Fault(self.id, f"clock limit unreadable: {error}"))
+            return replace(gpu, has_clock_lever=True, clock_limit_mhz=None)
+        if table is None:
+            return self._sense_level(gpu, faults)
+        return replace(
+            gpu,
+            has_clock_lever=True,
+            clock_lever_is_coarse=False,
+            clock_limit_mhz=table.limit_mhz,
+            clock_limit_min_mhz=table.least_mhz,
+        )
+
+    def _sense_level(self, gpu: Gpu, faults: list[Fault]) -> Gpu:
+        """Without overdrive the only clocks to choose from are the lowest and whatever the card likes."""
+        try:
+            lowest = re.search(r"0:\s*(\d+)\s*M[hH]z", self._text("pp_dpm_sclk"))
+            is_low = self._text(LEVEL_FILE) == "low"
+        except HardwareError as error:
+            faults.append(Fault(self.id, f"clock limit unreadable: {error}"))
+            return replace(gpu, has_clock_lever=False, clock_limit_mhz=None)
+        if lowest is None:
+            return replace(gpu, has_clock_lever=False, clock_limit_mhz=None)
+        lowest_mhz = int(lowest[1])
+        return replace(
+            gpu,
+            has_clock_lever=True,
+            clock_lever_is_coarse=True,
+            clock_limit_mhz=lowest_mhz if is_low else self._kind.clock_max_mhz,
+            clock_limit_min_mhz=lowest_mhz,
+        )
+
+    def _write_cap(self, cap_w: float) -> None:
+        name = f"{self._folder}/{self._hwmon}/power1_cap"
+        self._host.write_text(name, f"{round(cap_w * 1e6)}")
+        held_w = float(self._host.read_text(name)) / 1e6
+        if abs(held_w - cap_w) > CAP_TOLERANCE_W:
+            raise HardwareError(f"the card holds a cap of {held_w:.0f} W after {cap_w:.0f} W was written")
+
+    def _write_clock(self, clock_mhz: int) -> None:
+        if not self._host.exists(f"{self._folder}/{OD_FILE}"):
+            level = "auto" if clock_mhz >= self._kind.clock_max_mhz else "low"
+            self._host.write_text(f"{self._folder}/{LEVEL_FILE}", level)
+            self._confirm(self._host.read_text(f"{self._folder}/{LEVEL_FILE}") == level, f"level '{level}'")
+            return
+        self._host.write_text(f"{self._folder}/{OD_FILE}", f"s 1 {clock_mhz}\n")
+        self._host.write_text(f"{self._folder}/{OD_FILE}", "c\n")
+        table = parse_od_table(self._host.read_text(f"{self._folder}/{OD_FILE}"))
+        self._confirm(table is not None and table.limit_mhz == clock_mhz, f"clock limit {clock_mhz} MHz")
+
+    @staticmethod
+    def _confirm(holds: bool, what: str) -> None:
+        if not holds:
+            raise HardwareError(f"the {what} does not read back: the driver ignored it")
+
+    def _text(self, name: str) -> str:
+        attribute = self._attributes.get(name)
+        if attribute is None:
+            attribute = self._attributes[name] = self._host.attribute(f"{self._folder}/{name}")
+        return attribute.read()

@@ -1,0 +1,116 @@
+"""The processor: load and memory by psutil, temperature by k10temp or coretemp, watts by RAPL's energy counter."""
+
+from dataclasses import dataclass, replace
+
+from tinybox.core.errors import HardwareError
+from tinybox.core.snapshot import Cpu, Fault
+from tinybox.hw.host import Attribute, Host
+
+POWERCAP = "sys/class/powercap"
+HWMON = "sys/class/hwmon"
+TEMPERATURE_CHIPS = ("k10temp", "coretemp")
+CALM_PERIOD_S = 1.0
+
+
+@dataclass(slots=True)
+class EnergyCounter:
+    """One RAPL package: joules that only grow, until they wrap at the range's end."""
+
+    attribute: Attribute
+    range_uj: int
+    last_uj: int | None = None
+    last_s: float = 0.0
+
+    def power_w(self, now_s: float) -> float | None:
+        """Mean watts since the last reading; None at the first. Raises HardwareError."""
+        try:
+            energy_uj = int(self.attribute.read())
+        except ValueError as error:
+            raise HardwareError(str(error)) from None
+        last_uj, last_s = self.last_uj, self.last_s
+        self.last_uj, self.last_s = energy_uj, now_s
+        if last_uj is None or now_s <= last_s:
+            return None
+        return energy_gain_uj(last_uj, energy_uj, self.range_uj) / 1e6 / (now_s - last_s)
+
+
+def energy_gain_uj(before_uj: int, after_uj: int, range_uj: int) -> int:
+    """Microjoules between two readings of a counter that starts again after `range_uj`."""
+    return after_uj - before_uj if after_uj >= before_uj else after_uj - before_uj + range_uj + 1
+
+
+class CpuDriver:
+    """The processor package (all packages of a board with several)."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._packages = self._find_packages()
+        self._temperature = self._find_temperature()
+        self._calm = Cpu()
+        self._calm_faults: tuple[Fault, ...] = ()
+        self._calm_due_s = float("-inf")
+        self._power_w: float | None = None
+
+    def read(self, now_s: float) -> tuple[Cpu, tuple[Fault, ...]]:
+        """Watts of now, the rest of at most a second ago."""
+        if now_s >= self._calm_due_s:
+            self._calm_due_s = now_s + CALM_PERIOD_S
+            self._read_calm()
+        faults = list(self._calm_faults)
+        if not self._packages:
+            faults.append(Fault("cpu", "no RAPL: its power is taken at its worst"))
+        try:
+            powers = [package.power_w(now_s) for package in self._packages]
+            known = [power for power in powers if power is not None]
+            self._power_w = sum(known) if known else self._power_w
+        except HardwareError as error:
+            self._power_w = None
+            faults.append(Fault("cpu", f"power unreadable: {error}"))
+        return replace(self._calm, power_w=self._power_w), tuple(faults)
+
+    def close(self) -> None:
+        """Let go of the descriptors."""
+        for attribute in (*(package.attribute for package in self._packages), self._temperature):
+            if attribute is not None:
+                attribute.close()
+
+    def _read_calm(self) -> None:
+        faults: list[Fault] = []
+        cpu = Cpu()
+        try:
+            values = self._host.psutil()
+            cpu = Cpu(
+                busy_pct=values.cpu_percent,
+                cores=values.cpu_count_physical,
+                memory_used_bytes=values.memory_used_bytes,
+                memory_total_bytes=values.memory_total_bytes,
+            )
+        except HardwareError as error:
+            faults.append(Fault("cpu", f"load and memory unreadable: {error}"))
+        try:
+            if self._temperature is None:
+                raise HardwareError("no k10temp and no coretemp")
+            cpu = replace(cpu, temp_c=int(self._temperature.read()) / 1e3)
+        except (HardwareError, ValueError) as error:
+            faults.append(Fault("cpu", f"temperature unreadable: {error}"))
+        self._calm, self._calm_faults = cpu, tuple(faults)
+
+    def _find_packages(self) -> tuple[EnergyCounter, ...]:
+        found = []
+        for name in self._host.list_dir(POWERCAP):
+            try:
+                if self._host.read_text(f"{POWERCAP}/{name}/name").startswith("package"):
+                    range_uj = int(self._host.read_text(f"{POWERCAP}/{name}/max_energy_range_uj"))
+                    found.append(EnergyCounter(self._host.attribute(f"{POWERCAP}/{name}/energy_uj"), range_uj))
+            except (HardwareError, ValueError):
+                continue  # a control without these files is no package
+        return tuple(found)
+
+    def _find_temperature(self) -> Attribute | None:
+        for name in self._host.list_dir(HWMON):
+            try:
+                if self._host.read_text(f"{HWMON}/{name}/name") in TEMPERATURE_CHIPS:
+                    return self._host.attribute(f"{HWMON}/{name}/temp1_input")
+            except HardwareError:
+                continue
+        return None

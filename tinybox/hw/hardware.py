@@ -1,0 +1,153 @@
+"""The seam between the machine and everything that thinks: readings out, actions in. Never decides."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tinybox.core.actions import Action
+from tinybox.core.box import Box
+from tinybox.core.config import Config
+from tinybox.core.errors import HardwareError
+from tinybox.core.snapshot import Bmc, Cpu, Drive, Fan, Fault, Gpu, Psu, Raid, Severity, Snapshot
+from tinybox.hw.amd import AmdCard
+from tinybox.hw.bmc import BmcDriver
+from tinybox.hw.cpu import CpuDriver
+from tinybox.hw.host import Host
+from tinybox.hw.nvme import read_drives
+from tinybox.hw.pcie import PciCard, graphics_cards
+from tinybox.hw.psu import PsuDriver
+from tinybox.hw.raid import read_raid
+
+RESCAN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class FastReading:
+    """What is read every turn."""
+
+    gpus: tuple[Gpu, ...]
+    cpu: Cpu
+    psus: tuple[Psu, ...]
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SlowReading:
+    """What takes processes to read; `time_s` is when the round began."""
+
+    time_s: float
+    bmc: Bmc
+    fans: tuple[Fan, ...]
+    drives: tuple[Drive, ...]
+    raid: Raid | None
+    faults: tuple[Fault, ...]
+
+
+class Hardware:
+    """One machine, read against the box it should be."""
+
+    def __init__(self, host: Host, box: Box, config: Config) -> None:
+        self.box = box
+        self._host = host
+        self._known: dict[str, PciCard | None] = {}
+        self._cards = {i: AmdCard(host, box.gpu, f"gpu/{i}", slot) for i, slot in enumerate(box.gpu.slots)}
+        self._cpu = CpuDriver(host)
+        self._psus = PsuDriver(host, box.psu.count)
+        self._bmc = BmcDriver(host, config.bmc, box.fans.count)
+        self._rescan_s = float("-inf")
+
+    def read_fast(self, now_s: float) -> FastReading:
+        """Cards, processor and supplies. Every device fails alone."""
+        faults: list[Fault] = []
+        if now_s >= self._rescan_s:
+            self._rescan_s = now_s + RESCAN_S
+            self._assign_slots(faults)
+        gpus = []
+        for card in self._cards.values():
+            gpu, found = card.read(now_s)
+            gpus.append(gpu)
+            faults += found
+        cpu, cpu_faults = self._cpu.read(now_s)
+        psus, psu_faults = self._psus.read(now_s)
+        return FastReading(tuple(gpus), cpu, psus, (*faults, *cpu_faults, *psu_faults))
+
+    def read_slow(self, now_s: float) -> SlowReading:
+        """BMC, drives and array: processes that take as long as they take."""
+        bmc, fans, bmc_faults = self._bmc.read()
+        drives, drive_faults = read_drives(self._host)
+        raid, raid_faults = read_raid(self._host, self.box.storage)
+        return SlowReading(now_s, bmc, fans, drives, raid, (*bmc_faults, *drive_faults, *raid_faults))
+
+    def apply(self, action: Action) -> None:
+        """Write one limit and read it back. Raises HardwareError naming the card's trouble."""
+        card = next((card for card in self._cards.values() if card.id == action.gpu), None)
+        if card is None:
+            raise HardwareError(f"there is no {action.gpu}")
+        card.apply(action, time.monotonic())
+
+    def failsafe(self, actions: Iterable[Action]) -> tuple[Fault, ...]:
+        """Every action, whatever some answer; the answers."""
+        faults = []
+        for action in actions:
+            try:
+                self.apply(action)
+            except HardwareError as error:
+                faults.append(Fault(action.gpu, str(error), Severity.CRITICAL))
+        return tuple(faults)
+
+    def mismatch(self) -> tuple[Fault, ...]:
+        """How this machine differs from the box: critical where the box's figures would not be true of it."""
+        cards = graphics_cards(self._host, self._known)
+        kind = self.box.gpu
+        right = [card for card in cards if card.pci_id == kind.pci_id]
+        found = []
+        for card in cards:
+            if card.pci_id != kind.pci_id:
+                severity = Severity.WARNING if right else Severity.CRITICAL
+                reason = f"graphics card {card.pci_id} at {card.address}, the box has {kind.pci_id}"
+                found.append(Fault("box", reason, severity))
+        if len(right) > len(kind.slots):
+            reason = f"{len(right)} cards {kind.pci_id} found, the box has {len(kind.slots)}"
+            found.append(Fault("box", reason, Severity.CRITICAL))
+        return tuple(found)
+
+    def release(self) -> None:
+        """Let go of everything held open; limits stay as they are."""
+        for card in self._cards.values():
+            card.close()
+        self._cpu.close()
+        self._psus.close()
+
+    def _assign_slots(self, faults: list[Fault]) -> None:
+        """Cards at addresses the box does not list take the empty slots in order of address, and keep them."""
+        try:
+            present = [c.address for c in graphics_cards(self._host, self._known) if c.pci_id == self.box.gpu.pci_id]
+        except HardwareError as error:
+            faults.append(Fault("box", f"the PCI bus is unreadable: {error}"))
+            return
+        seated = {card.address for card in self._cards.values()}
+        empty = [i for i, card in self._cards.items() if card.address not in present]
+        for address in present:
+            if address not in seated and empty:
+                index = empty.pop(0)
+                self._cards[index].close()
+                self._cards[index] = AmdCard(self._host, self.box.gpu, f"gpu/{index}", address)
+
+
+def assemble(
+    fast: FastReading, slow: SlowReading | None, time_s: float, unix_s: float, faults: tuple[Fault, ...] = ()
+) -> Snapshot:
+    """One snapshot of both kinds of reading, and the `faults` of the writes before it."""
+    return Snapshot(
+        time_s=time_s,
+        unix_s=unix_s,
+        gpus=fast.gpus,
+        cpu=fast.cpu,
+        fans=slow.fans if slow else (),
+        psus=fast.psus,
+        bmc=slow.bmc if slow else Bmc(),
+        drives=slow.drives if slow else (),
+        raid=slow.raid if slow else None,
+        faults=(*fast.faults, *(slow.faults if slow else ()), *faults),
+        slow_time_s=slow.time_s if slow else None,
+    )

@@ -1,0 +1,81 @@
+"""The data array: what /proc/mdstat says of it, and where it is mounted."""
+
+import os
+import re
+from dataclasses import dataclass
+
+from tinybox.core.box import StorageKind
+from tinybox.core.errors import HardwareError
+from tinybox.core.snapshot import Fault, Raid, Severity
+from tinybox.hw.host import Host
+
+ARRAY = re.compile(
+    r"^(md\S+) : (active|inactive)(?: \((?:auto-)?read-only\))?(?: (raid\d+|linear))? (.+)$", re.MULTILINE
+)
+MEMBER = re.compile(r"(\w+)\[\d+\](\(\w\))*")
+MISSING_SLOT = re.compile(r"\[[U_]*_[U_]*\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """One md array as the kernel lists it."""
+
+    name: str
+    is_active: bool
+    level: str | None
+    members: tuple[str, ...]
+    is_degraded: bool
+
+
+def parse_mdstat(text: str) -> tuple[Array, ...]:
+    """Every array of /proc/mdstat."""
+    found = []
+    for match in ARRAY.finditer(text):
+        rest = text[match.end() :].split("\nmd", 1)[0]
+        is_degraded = bool(MISSING_SLOT.search(rest)) or "(F)" in match[4]
+        members = tuple(sorted(member[1] for member in MEMBER.finditer(match[4])))
+        found.append(Array(match[1], match[2] == "active", match[3], members, is_degraded))
+    return tuple(found)
+
+
+def read_raid(host: Host, kind: StorageKind) -> tuple[Raid | None, tuple[Fault, ...]]:
+    """The array that carries the box's data mount, or the only one there is."""
+    try:
+        arrays = parse_mdstat(host.read_text("proc/mdstat"))
+        mounts = _mounts(host)
+    except HardwareError as error:
+        return Raid(level=None, state="absent"), (Fault("raid", f"array unreadable: {error}"),)
+    mounted = next((array for array in arrays if mounts.get(array.name) == kind.mount), None)
+    array = mounted or next((array for array in arrays if array.level in (kind.level, None)), None)
+    if array is None:
+        return Raid(level=None, state="absent"), (Fault("raid", f"no {kind.level} array", Severity.INFO),)
+    state = "failed" if not array.is_active else "degraded" if array.is_degraded else "clean"
+    size_bytes, free_bytes = _space(kind.mount) if host.is_real or _mounts_are_live(host) else (None, None)
+    mount = mounts.get(array.name)
+    if mount is None:
+        size_bytes, free_bytes = None, None
+    return Raid(array.level, state, mount, array.members, size_bytes, free_bytes), ()
+
+
+def _mounts(host: Host) -> dict[str, str]:
+    """md device name to mount point, links such as /dev/md/tinybox followed."""
+    path = "proc/self/mounts" if host.is_real else "proc/mounts"
+    found = {}
+    for line in host.read_text(path).splitlines():
+        device, point = line.split(" ")[:2]
+        if device.startswith("/dev/md"):
+            found[os.path.basename(os.path.realpath(device))] = point  # noqa: PTH119
+    return found
+
+
+def _mounts_are_live(host: Host) -> bool:
+    """Whether this root shows our own mounts: a twin in a machine with real storage does."""
+    return not host.is_real and host.resolve("proc/mounts").startswith(("proc/", "/proc/"))
+
+
+def _space(mount: str) -> tuple[int | None, int | None]:
+    try:
+        space = os.statvfs(mount)
+    except OSError:
+        return None, None
+    return space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize
