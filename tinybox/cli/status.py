@@ -13,9 +13,7 @@ from tinybox.core.config import Folders
 CLEAR_AND_HOME = "\x1b[H\x1b[2J"
 
 
-@click.command(
-    epilog="Examples: 'tinybox status --watch', 'tinybox status --json | jq .power.wall_w'"
-)
+@click.command(epilog="Examples: 'tinybox status --watch', 'tinybox status --json | jq .power.wall_w'")
 @click.option("--json", "as_json", is_flag=True, help="The document of docs/api.md, for scripts.")
 @click.option("--watch", is_flag=True, help="Keep showing it, until Ctrl-C.")
 @click.option("--interval", "interval_s", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True,

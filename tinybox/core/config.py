@@ -29,6 +29,7 @@ class BmcConfig:
     interface: str = "open"
     host: str = "127.0.0.1"
     port: int = 623
+    cipher_suite: int = 17  # named, because ipmitool's own search for one takes ten seconds
     user: str = ""
     password_file: str = ""
 
@@ -148,6 +149,7 @@ RANGES = (
     ("daemon.period_s", 0.02, 5.0),
     ("daemon.idle_period_s", 0.02, 10.0),
     ("bmc.port", 1, 65535),
+    ("bmc.cipher_suite", 0, 17),
 )
 
 

@@ -48,6 +48,7 @@ def main() -> None:
         sys.stderr.write(USAGE)
         sys.exit(2)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         run(Folders.from_environment(), Host.from_environment())
     except TinyboxError as error:

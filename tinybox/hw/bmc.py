@@ -19,7 +19,8 @@ def ipmitool(config: BmcConfig, *words: str) -> tuple[str, ...]:
         return ("ipmitool", "-I", "open", *words)
     user = ("-U", config.user) if config.user else ()
     password = ("-f", config.password_file) if config.password_file else ()
-    return ("ipmitool", "-I", "lanplus", "-H", config.host, "-p", str(config.port), *user, *password, *words)
+    address = ("-H", config.host, "-p", str(config.port), "-C", str(config.cipher_suite))
+    return ("ipmitool", "-I", "lanplus", *address, *user, *password, *words)
 
 
 def parse_sensors(text: str) -> dict[str, float]:

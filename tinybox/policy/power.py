@@ -19,6 +19,7 @@ SETTLE_S = 1.0  # from reading a lower limit back until the card obeys it (RDNA3
 REFUSED_S = 3.0  # a card above its target for so long does not take the limit
 RAISE_CAP_W = 5.0  # smaller raises are not worth a write
 RAISE_CLOCK_MHZ = 30
+LINE_DROP = 0.03  # of the line, at the promised amps: what the NEC recommends a branch circuit not to exceed
 LINE_RISE_V_PER_S = 0.02  # the budget follows a falling line at once, a rising one slowly
 TRIM_LEAST = 0.5
 TRIM_DOWN_PER_S = 0.1
@@ -66,7 +67,7 @@ def share_power(
 ) -> tuple[PowerPlan, PowerMemory]:
     """Divide the outlet among the cards and say which limits to write."""
     elapsed_s = max(0.0, snapshot.time_s - memory.time_s) if memory.time_s is not None else 0.0
-    line_v = _held_line_v(wall.line_v, circuit, memory.line_v, elapsed_s)
+    line_v = _held_line_v(_loaded_line_v(wall, circuit), memory.line_v, elapsed_s)
     budget_w = circuit.budget_w(line_v)
     pool_w = gpu_pool_w(budget_w, box)
     trim = _trim(wall.mean_w, budget_w, memory.trim, elapsed_s)
@@ -107,11 +108,21 @@ def _pairs(gpus: tuple[Gpu, ...], cards: tuple[Card, ...]) -> tuple[tuple[Gpu, C
     return tuple(zip(gpus, cards, strict=True))
 
 
-def _held_line_v(measured_v: float | None, circuit: Circuit, held_v: float | None, elapsed_s: float) -> float:
-    """Line volts the budget may count on: never above nominal +5 %, falling at once, rising slowly."""
-    measured_v = circuit.volts * (1 - LINE_SAG) if measured_v is None else measured_v
-    measured_v = min(measured_v, circuit.volts * (1 + LINE_SAG))
-    return measured_v if held_v is None else min(measured_v, held_v + LINE_RISE_V_PER_S * elapsed_s)
+def _loaded_line_v(wall: WallReading, circuit: Circuit) -> float:
+    """Line volts as they will be once the whole promise is drawn: the wiring takes its share of them.
+
+    Unmeasured, the lowest that a utility may deliver. Never above nominal +5 %: a lying voltmeter buys no watts.
+    """
+    if wall.line_v is None or wall.now_w is None or wall.line_v <= 0:
+        return circuit.volts * (1 - LINE_SAG)
+    amps_now = wall.now_w / (wall.line_v * circuit.power_factor)
+    drop_v = LINE_DROP * circuit.volts * max(0.0, 1 - amps_now / circuit.promised_a)
+    return min(wall.line_v - drop_v, circuit.volts * (1 + LINE_SAG))
+
+
+def _held_line_v(loaded_v: float, held_v: float | None, elapsed_s: float) -> float:
+    """Line volts the budget counts on: falling at once, rising slowly, so that it does not follow every load."""
+    return loaded_v if held_v is None else min(loaded_v, held_v + LINE_RISE_V_PER_S * elapsed_s)
 
 
 def _trim(wall_w: float | None, budget_w: float, trim: float, elapsed_s: float) -> float:

@@ -1,0 +1,124 @@
+"""`tinybox twin`: a digital twin of a box on this machine, to learn on, to develop on, to break on purpose."""
+
+import json
+import os
+import sys
+
+import click
+
+from tinybox.core.box import load_box
+from tinybox.twin import control
+from tinybox.twin.place import Place, default_folder
+
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+def here() -> Place:
+    """The twin that TINYBOX_TWIN_DIR names."""
+    return Place(default_folder())
+
+
+@click.group(
+    context_settings=HELP,
+    epilog="""Example: 'tinybox twin up --box red' and 'eval "$(tinybox twin env)"', then 'tinyboxd &'.""",
+)
+def twin() -> None:
+    """Run a digital twin of a box on this machine.
+
+    The twin shows the real programs a real machine: sysfs, a BMC, supplies, drives, behind them a plant with power,
+    heat, noise and a breaker. TINYBOX_TWIN_DIR names its folder; several twins run side by side in several folders.
+    """
+
+
+@twin.command()
+@click.option("--box", default="red", show_default=True, help="Kind of box.")
+@click.option("--foreground", is_flag=True, help="Stay; for service managers (speaks sd_notify).")
+@click.option("--real-storage", is_flag=True, help="Drives and array are this machine's own; for a twin in a VM.")
+@click.option("--bmc-serial", metavar="ADDRESS:PORT", help="Where QEMU's ipmi-bmc-extern reaches the BMC.")
+@click.option("--run-dir", metavar="DIR", help="Where the daemon's socket goes.  [default: below the twin]")
+def up(box: str, foreground: bool, real_storage: bool, bmc_serial: str | None, run_dir: str | None) -> None:
+    """Start a twin; returns when it is ready."""
+    place = here()
+    load_box(box)
+    extra = ["--real-storage"] * real_storage
+    extra += ["--bmc-serial", bmc_serial] if bmc_serial else []
+    extra += ["--run-dir", run_dir] if run_dir else []
+    if foreground:
+        control.refuse_second(place)
+        place.folder.mkdir(parents=True, exist_ok=True)
+        command = control.server_command(place, box, tuple(extra))
+        os.execve(command[0], command, {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+    control.start(place, box, tuple(extra))
+    click.echo(f"twin of box {box} is up in {place.folder}", err=True)
+
+
+@twin.command()
+def env() -> None:
+    """Print the shell lines that point our programs at the twin."""
+    place = here()
+    control.ask(place, {"do": "status"})
+    click.echo(place.shell_lines(), nl=False)
+
+
+@twin.command(
+    epilog="Examples: 'tinybox twin load gpu/0 100', 'tinybox twin load gpu/all 50'"
+)
+@click.argument("device")
+@click.argument("percent", type=float)
+def load(device: str, percent: float) -> None:
+    """Give a device work: PERCENT of what it could do unlimited."""
+    control.ask(here(), {"do": "load", "device": device, "percent": percent})
+
+
+@twin.command()
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def status(as_json: bool) -> None:
+    """Print the plant's truth, which no sensor shows."""
+    truth = control.ask(here(), {"do": "status"})
+    if as_json:
+        click.echo(json.dumps(truth, indent=2))
+        return
+    tripped = "TRIPPED" if truth["breaker_tripped"] else f"breaker at {truth['breaker_heat']:.0%} of its trip"
+    click.echo(f"{truth['wall_w']:.1f} W at {truth['line_v']:.1f} V, {tripped}, {truth['noise_dba']:.1f} dBA")
+    for gpu in truth["gpus"]:
+        click.echo(
+            f"{gpu['id']}  load {gpu['load_pct']:3.0f} %  board {gpu['board_w']:5.1f} W  {gpu['clock_mhz']:4d} MHz  "
+            f"junction {gpu['junction_c']:5.1f} °C  fan {gpu['fan_rpm']:4d} rpm"
+        )
+
+
+@twin.group(context_settings=HELP)
+def fault() -> None:
+    """Break something on purpose, and mend it."""
+
+
+@fault.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def list_faults(as_json: bool) -> None:
+    """Print everything that can be broken; what is broken now has a mark."""
+    answer = control.ask(here(), {"do": "faults"})
+    if as_json:
+        click.echo(json.dumps({"active": answer["active"], "known": [name for name, _ in answer["known"]]}, indent=2))
+        return
+    for name, words in answer["known"]:
+        click.echo(f"{'*' if name in answer['active'] else ' '} {name:28} {words}")
+
+
+@fault.command()
+@click.argument("fault_id", metavar="ID")
+def add(fault_id: str) -> None:
+    """Break DEVICE:KIND, such as gpu/3:gone."""
+    control.ask(here(), {"do": "fault-add", "id": fault_id})
+
+
+@fault.command()
+@click.argument("fault_id", metavar="[ID]", required=False)
+def clear(fault_id: str | None) -> None:
+    """Mend one thing, or everything."""
+    control.ask(here(), {"do": "fault-clear"} | ({"id": fault_id} if fault_id else {}))
+
+
+@twin.command()
+def down() -> None:
+    """End the twin; nothing stays mounted or running."""
+    control.stop(here())
