@@ -1,0 +1,56 @@
+"""`tinybox raid`: the data array at /raid, made once on blank drives and assembled ever after."""
+
+import json
+
+import click
+
+from tinybox.core.box import load_box
+from tinybox.core.config import Folders, load_config
+from tinybox.core.errors import HardwareError, TinyboxError
+from tinybox.hw.host import Host
+from tinybox.hw.storage import Plan, carry_out, inspect_drives, plan_array
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def raid() -> None:
+    """The data array: four drives as one, mounted at /raid."""
+
+
+@raid.command(epilog="Examples: 'tinybox raid plan', 'tinybox raid plan --json'")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def plan(as_json: bool) -> None:
+    """Say what 'assemble' would do. Touches nothing."""
+    _show(_planned(Host.from_environment())[0], as_json=as_json)
+
+
+@raid.command(epilog="Example: 'tinybox raid assemble'")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def assemble(as_json: bool) -> None:
+    """Assemble and mount the array, or create it on blank drives.
+
+    A drive that carries anything is never touched: not a file system, not a member of another array, not a single
+    byte at its ends. Running it again changes nothing.
+    """
+    host = Host.from_environment()
+    planned, box_name = _planned(host)
+    try:
+        carry_out(host, planned, load_box(box_name).storage)
+    except HardwareError as error:
+        raise TinyboxError(f"the array is not ready: {error}", hint="mend that and run it again: it goes on") from None
+    _show(planned, as_json=as_json)
+
+
+def _planned(host: Host) -> tuple[Plan, str]:
+    name = load_config(Folders.from_environment().config).box
+    try:
+        drives, arrays = inspect_drives(host)
+    except (HardwareError, OSError) as error:
+        raise TinyboxError(f"cannot look at the drives: {error}", hint="run it as root") from None
+    return plan_array(drives, arrays, load_box(name).storage), name
+
+
+def _show(planned: Plan, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"steps": planned.steps, "drives": planned.drives, "reason": planned.words}))
+    else:
+        click.echo(f"{planned.words} ({', '.join(planned.drives)})")
