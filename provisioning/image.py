@@ -106,9 +106,7 @@ def recipe_command_line() -> str:
 def build_package(say: Say) -> Path:
     """The suite's own Debian package."""
     say("packing the suite")
-    done = subprocess.run(
-        [str(REPO / "packaging/build-deb")], capture_output=True, text=True, timeout=900, check=False
-    )
+    done = subprocess.run([str(REPO / "packaging/build-deb")], capture_output=True, text=True, timeout=900, check=False)
     if done.returncode != 0:
         said = (done.stderr.strip() or "it said nothing").splitlines()[-1]
         raise TinyboxError(f"packaging/build-deb failed: {said}", hint="run it by hand")

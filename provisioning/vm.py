@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -183,7 +184,9 @@ class Machine:
             return  # gone already, or deaf: the caller pulls the plug
 
     def _base(self) -> list[str]:
-        accelerator = ["-accel", "kvm", "-cpu", "host"] if can_use_kvm() else ["-accel", "tcg,thread=multi", "-cpu", "max"]
+        accelerator = (
+            ["-accel", "kvm", "-cpu", "host"] if can_use_kvm() else ["-accel", "tcg,thread=multi", "-cpu", "max"]
+        )
         return [
             *("qemu-system-x86_64", "-machine", "q35", *accelerator, "-smp", "2", "-m", str(self.memory_mib)),
             *("-nodefaults", "-display", "none", "-serial", f"file:{self.serial_log}"),
@@ -192,7 +195,7 @@ class Machine:
 
     def _drives(self) -> list[str]:
         words = ["-drive", f"if=none,id=boot,format=raw,file={self.disk}"]
-        words += ["-device", "nvme,drive=boot,serial=BOOT0,bootindex=0"]
+        words += ["-device", "nvme,drive=boot,serial=BOOT0,bootindex=1"]
         for index in range(DATA_DRIVES):
             drive = self.folder / f"data{index}.raw"
             words += ["-drive", f"if=none,id=data{index},format=raw,file={drive},discard=unmap"]
@@ -225,8 +228,11 @@ class Machine:
         return ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", image.command_line]
 
 
-def wait_until(machine: Machine, ready: str, *, seconds: float, say: "WaitSay", what: str) -> None:
-    """Try a script inside until it succeeds. Raises TinyboxError when the machine goes off or time runs out."""
+def wait_until(machine: Machine, ready: str, *, seconds: float, say: Callable[[str, str], None], what: str) -> None:
+    """Try a script inside until it succeeds; `say` hears what is waited for and the console's last line.
+
+    Raises TinyboxError when the machine goes off or time runs out.
+    """
     began_s = time.monotonic()
     while True:
         waited_s = time.monotonic() - began_s
@@ -242,10 +248,3 @@ def wait_until(machine: Machine, ready: str, *, seconds: float, say: "WaitSay", 
                 hint = f"its console is in {machine.serial_log}"
                 raise TinyboxError(f"{what}: not done after {waited_s:.0f} s: {error.message}", hint=hint) from None
         time.sleep(2.0)
-
-
-class WaitSay:
-    """How waiting is told; replaced by whoever has a terminal."""
-
-    def __call__(self, what: str, console: str) -> None:
-        """`what` we wait for, and the console's last line."""

@@ -60,9 +60,7 @@ def env() -> None:
     click.echo(place.shell_lines(), nl=False)
 
 
-@twin.command(
-    epilog="Examples: 'tinybox twin load gpu/0 100', 'tinybox twin load gpu/all 50'"
-)
+@twin.command(epilog="Examples: 'tinybox twin load gpu/0 100', 'tinybox twin load gpu/all 50'")
 @click.argument("device")
 @click.argument("percent", type=float)
 def load(device: str, percent: float) -> None:

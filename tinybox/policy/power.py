@@ -252,4 +252,6 @@ def _reason(actions: tuple[Action, ...], share_w: float, budget_w: float) -> str
     who = touched[0] if len(touched) == 1 else f"{len(touched)} cards"
     first = actions[0]
     what = f"clock {first.clock_mhz} MHz" if isinstance(first, SetClockLimit) else f"cap {first.cap_w:.0f} W"
-    return f"{who} set to {what}: {share_w:.0f} W of board for each, of an outlet of {budget_w:,.0f} W"
+    return (
+        f"{who} set to {what}: {share_w:.0f} W of board each, of the {budget_w:,.0f} W the outlet has under full load"
+    )

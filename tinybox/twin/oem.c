@@ -116,13 +116,15 @@ int ipmi_sim_module_print_version(sys_data_t *sys, const char *options)
 int ipmi_sim_module_init(sys_data_t *sys, const char *options)
 {
     static const long commands[] = {FAN_MODES, FAN_SET_DUTY, FAN_GET_DUTY};
-    int failed = 0;
     (void)sys;
     if (options && *options)
         folder = strdup(options);
     memset(duties, 30, sizeof duties);
-    for (unsigned i = 0; i < sizeof commands / sizeof *commands; i++)
-        failed |= ipmi_emu_register_cmd_handler(FAN_NETFN, commands[i], fan_command, (void *)commands[i]);
     ipmi_emu_register_group_extension_handler(DCMI_GROUP, dcmi_command, NULL);
-    return failed;
+    for (unsigned i = 0; i < sizeof commands / sizeof *commands; i++) {
+        int error = ipmi_emu_register_cmd_handler(FAN_NETFN, commands[i], fan_command, (void *)commands[i]);
+        if (error) /* a simulator without them is still a BMC: fans stay automatic */
+            fprintf(stderr, "fan command 0x%lx not registered: %s\n", commands[i], strerror(error));
+    }
+    return 0;
 }

@@ -1,0 +1,36 @@
+# The front door. Each target calls one program; `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test image deb bench lint lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what twin and tests need, and the suite in .venv (as root)
+	@packaging/setup
+
+run: setup ## bake the image, boot it as a box, show its status, open a shell in it (ONESHOT=1: no shell)
+	@.venv/bin/tinybox-provision run
+
+demo: setup ## the same without a virtual machine: twin, daemon and live status on this host
+	@.venv/bin/tinybox-provision demo
+
+test: setup ## run every test: units, twin, image in a virtual machine
+	@.venv/bin/python -m pytest
+
+image: setup ## build the image of PROFILE (sim)
+	@.venv/bin/tinybox-provision image build --profile $(or $(PROFILE),sim)
+
+deb: setup ## build the suite's Debian package into dist/
+	@packaging/build-deb
+
+bench: setup ## measure speed and memory against their targets
+	@.venv/bin/python -m benchmarks
+
+lint: setup ## ruff and mypy
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+
+lock: ## pin the dependencies afresh, with hashes and without addresses (needs uv)
+	@packaging/lock
+
+clean: ## remove what was built (caches stay in ~/.cache/tinybox)
+	@rm -rf build dist
