@@ -1,0 +1,152 @@
+"""The image as a machine: built, booted as a box, and questioned from inside.
+
+One machine for all tests, in their order: first boot through UEFI, later ones straight into the kernel.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from provisioning.image import REPO, Image, build_image, say_on_stderr
+from provisioning.vm import Machine, wait_until
+
+pytestmark = pytest.mark.image
+READY_S = 600.0
+BOOTED = "systemctl is-system-running --wait >/dev/null; systemctl is-active --quiet tinyboxd"
+ENVIRONMENT = "set -a; . /run/tinybox-twin/env; set +a"
+KEPT = "what was here before the reboot"
+
+
+@pytest.fixture(scope="module")
+def image() -> Image:
+    return build_image("sim", distribution="debian", out=REPO / "build/image", say=say_on_stderr)
+
+
+@pytest.fixture(scope="module")
+def machine(image: Image) -> Iterator[Machine]:
+    machine = Machine(REPO / "build/test-machine", image)
+    machine.prepare()
+    machine.start(firmware=True)
+    try:
+        wait_ready(machine)
+        yield machine
+    finally:
+        machine.kill()
+
+
+def wait_ready(machine: Machine) -> None:
+    """Booted to the end, the daemon ready, every slow sensor read once."""
+    wait_until(machine, BOOTED, seconds=READY_S, say=lambda *_: None, what="boot")
+    wait_until(
+        machine, "tinybox status --json | grep -q '\"rpm\": [0-9]'", seconds=120, say=lambda *_: None, what="BMC"
+    )
+
+
+def status(machine: Machine) -> dict[str, Any]:
+    loaded = json.loads(machine.ssh("tinybox status --json"))
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def nulls(value: Any, path: str = "") -> Iterator[str]:
+    """Paths of every null in a document; devices in lists are named by their ids."""
+    if value is None:
+        yield path
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from nulls(item, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for item in value:
+            name = item["id"] if isinstance(item, dict) and "id" in item else "?"
+            yield from nulls(item, name)
+
+
+def test_it_boots_through_uefi_from_a_type_1_entry(machine: Machine) -> None:
+    said = machine.ssh("test -d /sys/firmware/efi && cat /proc/cmdline && sudo bootctl --print-loader-path; df -B1 /")
+    assert "rootflags=subvol=@gen/0001" in said
+    assert "systemd-boot" in machine.ssh("sudo bootctl status 2>/dev/null || true")
+    assert machine.ssh("sudo find /efi/loader/entries /efi/*/loader/entries -name '*.conf' 2>/dev/null || true").strip()
+    size_bytes = int(machine.ssh("df -B1 --output=size / | tail -1"))
+    assert size_bytes > 8e9, "the root did not grow to fill its drive"
+
+
+def test_no_unit_failed(machine: Machine) -> None:
+    assert machine.ssh("systemctl --failed --no-legend --plain") == ""
+
+
+def test_four_drives_are_one_array_at_raid(machine: Machine) -> None:
+    assert machine.ssh("findmnt --noheadings --output FSTYPE /raid").strip() == "xfs"
+    detail = machine.ssh("sudo mdadm --detail --export $(findmnt --noheadings --output SOURCE /raid)")
+    assert "MD_LEVEL=raid0" in detail
+    assert "MD_DEVICES=4" in detail
+    raid = status(machine)["raid"]
+    assert (raid["level"], raid["state"], raid["mount"], len(raid["members"])) == ("raid0", "clean", "/raid", 4)
+    machine.ssh(f"echo '{KEPT}' | sudo tee /raid/kept >/dev/null; sync")
+
+
+def test_the_bmc_answers_in_band(machine: Machine) -> None:
+    assert "IPMI Version" in machine.ssh("test -c /dev/ipmi0 && sudo ipmitool -I open mc info")
+
+
+def test_the_status_is_complete(machine: Machine) -> None:
+    document = status(machine)
+    assert document["source"] == "daemon"
+    assert len(document["gpus"]) == 6
+    assert len(document["drives"]) == 5
+    alerts = {alert["id"] for alert in document["alerts"] if alert["reason"]}
+    asleep = {gpu["id"] for gpu in document["gpus"] if gpu["state"] == "asleep"}
+    unexplained = [path for path in nulls(document) if path.split(".")[0] not in alerts | asleep]
+    assert unexplained == []
+    assert document["power"]["budget_w"] == pytest.approx(12.0 * document["power"]["line_v"] * 0.99, rel=0.001)
+
+
+def test_curl_may_ask_the_socket(machine: Machine) -> None:
+    said = machine.ssh("curl --silent --unix-socket /run/tinybox/tinyboxd.sock http://tinybox/healthz")
+    assert said == "ok\n"
+
+
+@pytest.mark.parametrize("load_pct", [0, 50, 100])
+def test_wall_power_is_what_the_plant_draws(machine: Machine, load_pct: int) -> None:
+    loads = f"tinybox twin load gpu/all {load_pct}; tinybox twin load cpu {load_pct}; sleep 8"
+    ask = "tinybox twin status --json; echo ,; tinybox status --json; echo ,; tinybox twin status --json"
+    said = machine.ssh(f"sudo bash -c '{ENVIRONMENT}; {loads}; echo [; {ask}; echo ]'")
+    before, reported, after = json.loads(said)
+    low_w, high_w = sorted((before["wall_w"], after["wall_w"]))
+    margin_w = max(10.0, 0.02 * high_w)
+    assert low_w - margin_w <= reported["power"]["wall_w"] <= high_w + margin_w
+    assert not after["breaker_tripped"]
+    assert after["wall_w"] < 1440
+
+
+def test_nobody_has_a_password_and_keys_are_this_machines_own(machine: Machine) -> None:
+    assert machine.ssh("sudo awk -F: '$2 !~ /^[!*]/' /etc/shadow") == ""
+    keys = machine.ssh("ls /etc/ssh/ssh_host_*").split()
+    assert keys == ["/etc/ssh/ssh_host_ed25519_key", "/etc/ssh/ssh_host_ed25519_key.pub"]
+    assert machine.ssh("find /etc/ssh/ssh_host_ed25519_key -newer /etc/ssh/sshd_config | wc -l").strip() == "1"
+
+
+def test_a_daemon_that_is_killed_comes_back_and_the_limits_stand(machine: Machine) -> None:
+    limit = "cat /run/tinybox-twin/root/sys/bus/pci/devices/0000:03:00.0/pp_od_clk_voltage | sed -n 3p"
+    before = machine.ssh(f"sudo bash -c '{limit}'")
+    said = machine.ssh(
+        "old=$(systemctl show --property MainPID --value tinyboxd); sudo kill -KILL $old; sleep 1;"
+        f"sudo bash -c '{limit}'; for i in $(seq 60); do systemctl is-active --quiet tinyboxd && break; sleep 1; done;"
+        "new=$(systemctl show --property MainPID --value tinyboxd); test $new -gt 0 -a $new != $old && echo back"
+    )
+    assert said == f"{before}back\n"
+
+
+def test_the_array_is_assembled_with_its_data_after_a_reboot(machine: Machine) -> None:
+    uuid = machine.ssh("findmnt --noheadings --output UUID /raid")
+    host_key = machine.ssh("cat /etc/ssh/ssh_host_ed25519_key.pub")
+    machine.power_off()
+    assert not machine.is_running
+    machine.start(firmware=False)
+    wait_ready(machine)
+    assert machine.ssh("cat /raid/kept").strip() == KEPT
+    assert machine.ssh("findmnt --noheadings --output UUID /raid") == uuid
+    assert machine.ssh("cat /etc/ssh/ssh_host_ed25519_key.pub") == host_key
+    assert machine.ssh("systemctl --failed --no-legend --plain") == ""
+    assert status(machine)["raid"]["state"] == "clean"

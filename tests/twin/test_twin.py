@@ -1,0 +1,163 @@
+"""The twin as other programs see it: real files, a real BMC, and nothing left when it goes."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import Rig, start_twin
+from tinybox.core.box import load_box
+from tinybox.core.config import load_config
+from tinybox.hw.bmc import ipmitool, parse_dcmi_power, parse_sensors
+
+pytestmark = pytest.mark.twin
+RED = load_box("red")
+
+
+def gpu_folder(rig: Rig, index: int) -> Path:
+    return Path(rig.environment["TINYBOX_ROOT"]) / "sys/bus/pci/devices" / RED.gpu.slots[index]
+
+
+def hwmon(rig: Rig, index: int) -> Path:
+    return next((gpu_folder(rig, index) / "hwmon").iterdir())
+
+
+def ask_bmc(rig: Rig, *words: str) -> str:
+    config = load_config(Path(rig.environment["TINYBOX_CONFIG"])).bmc
+    done = subprocess.run(ipmitool(config, *words), capture_output=True, text=True, timeout=30, check=True)
+    return done.stdout
+
+
+def test_the_layout_is_the_kernels(shared_twin: Rig) -> None:
+    card = gpu_folder(shared_twin, 0)
+    assert (card / "vendor").read_text() == "0x1002\n"
+    assert (card / "driver").resolve().name == "amdgpu"
+    chip = hwmon(shared_twin, 0)
+    assert (chip / "device").resolve() == card.resolve()
+    root = Path(shared_twin.environment["TINYBOX_ROOT"])
+    assert (root / "sys/class/hwmon" / chip.name).resolve() == chip.resolve()
+    assert (root / "sys/class/drm/card0/device").resolve() == card.resolve()
+    assert all(entry.is_file(follow_symlinks=False) for entry in os.scandir(chip) if entry.name.startswith("temp"))
+
+
+def test_a_written_cap_changes_the_plant(shared_twin: Rig) -> None:
+    shared_twin.call("twin", "load", "gpu/1", "100")
+    shared_twin.wait_for(lambda: float(shared_twin.truth()["gpus"][1]["board_w"]) > 300)
+    (hwmon(shared_twin, 1) / "power1_cap").write_text("261000000")
+    shared_twin.wait_for(lambda: float(shared_twin.truth()["gpus"][1]["board_w"]) < 261 / 0.82)
+    shared_twin.call("twin", "load", "gpu/1", "0")
+
+
+@pytest.mark.parametrize("text", ["150000000", "900000000", "lots"])
+def test_a_cap_outside_the_cards_range_is_refused_as_amdgpu_does(shared_twin: Rig, text: str) -> None:
+    with pytest.raises(OSError, match="Invalid argument"):
+        (hwmon(shared_twin, 2) / "power1_cap").write_text(text)
+
+
+def test_a_card_that_is_gone_takes_its_files_with_it(shared_twin: Rig) -> None:
+    with (hwmon(shared_twin, 3) / "power1_average").open() as kept:
+        shared_twin.call("twin", "fault", "add", "gpu/3:gone")
+        assert not gpu_folder(shared_twin, 3).exists()
+        with pytest.raises(OSError, match="No such device"):
+            kept.read()
+    shared_twin.call("twin", "fault", "clear", "gpu/3:gone")
+    assert gpu_folder(shared_twin, 3).exists()
+
+
+def test_a_stuck_sensor_keeps_its_value_and_an_unreadable_one_has_none(shared_twin: Rig) -> None:
+    shared_twin.call("twin", "fault", "add", "gpu/4:power-stuck")
+    shared_twin.call("twin", "fault", "add", "gpu/4:junction-unreadable")
+    before = (hwmon(shared_twin, 4) / "power1_average").read_text()
+    shared_twin.call("twin", "load", "gpu/4", "100")
+    shared_twin.wait_for(lambda: float(shared_twin.truth()["gpus"][4]["board_w"]) > 300)
+    assert (hwmon(shared_twin, 4) / "power1_average").read_text() == before
+    with pytest.raises(OSError, match="Input/output error"):
+        (hwmon(shared_twin, 4) / "temp2_input").read_text()
+    shared_twin.call("twin", "load", "gpu/4", "0")
+    shared_twin.call("twin", "fault", "clear")
+    assert json.loads(shared_twin.call("twin", "fault", "list", "--json"))["active"] == []
+
+
+def test_the_bmc_tells_what_the_plant_does(shared_twin: Rig) -> None:
+    def agrees() -> bool:
+        sensors = parse_sensors(ask_bmc(shared_twin, "-c", "sdr", "list"))
+        truth = shared_twin.truth()
+        watts = sensors["PSU1 PIN"] + sensors["PSU2 PIN"]  # 8 W a step each
+        return abs(watts - truth["wall_w"]) <= 10 and abs(sensors["PSU1 VIN"] - truth["line_v"]) <= 1
+
+    shared_twin.wait_for(agrees)
+    dcmi_w = parse_dcmi_power(ask_bmc(shared_twin, "dcmi", "power", "reading"))
+    assert dcmi_w == pytest.approx(shared_twin.truth()["wall_w"], abs=5)
+
+
+def test_the_bmc_takes_fan_commands(shared_twin: Rig) -> None:
+    ask_bmc(shared_twin, "raw", "0x3a", "0xd8", *["0x1"] * 16)
+    ask_bmc(shared_twin, "raw", "0x3a", "0xd6", *["0x50"] * 16)
+    shared_twin.wait_for(lambda: parse_sensors(ask_bmc(shared_twin, "-c", "sdr", "list"))["FAN1"] > 2200)
+    ask_bmc(shared_twin, "raw", "0x3a", "0xd8", *["0x0"] * 16)
+    with pytest.raises(subprocess.CalledProcessError):
+        ask_bmc(shared_twin, "raw", "0x3a", "0xd6", *["0x50"] * 16)  # automatic fans take no duty
+
+
+def test_the_password_is_made_for_this_twin_and_kept_from_others(shared_twin: Rig) -> None:
+    password = Path(load_config(Path(shared_twin.environment["TINYBOX_CONFIG"])).bmc.password_file)
+    assert password.stat().st_mode & 0o077 == 0
+    assert len(password.read_text()) >= 16
+
+
+BAD = [
+    (("twin", "load", "gpu/9", "50"), "no 'gpu/9'"),
+    (("twin", "load", "gpu/0", "150"), "150 %"),
+    (("twin", "fault", "add", "gpu/0:bored"), "no fault is called"),
+    (("twin", "up", "--box", "red"), "already runs"),
+    (("twin", "up", "--box", "mauve"), "no box is called 'mauve'"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), BAD)
+def test_wrong_calls_get_one_line_and_a_hint(shared_twin: Rig, words: tuple[str, ...], said: str) -> None:
+    done = shared_twin.run(*words)
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert said in lines[0]
+    assert len(lines) == 2
+
+
+def test_two_twins_do_not_meet_and_leave_nothing(tmp_path: Path) -> None:
+    first, second = start_twin(tmp_path / "a"), start_twin(tmp_path / "b")
+    try:
+        first.call("twin", "load", "gpu/0", "100")
+        first.wait_for(lambda: float(first.truth()["gpus"][0]["board_w"]) > 300)
+        assert second.truth()["gpus"][0]["board_w"] < 30
+    finally:
+        for rig in (first, second):
+            rig.call("twin", "down")
+    assert not list(tmp_path.iterdir())
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
+    folders = [str(tmp_path / "a"), str(tmp_path / "b")]
+    for process in psutil.process_iter():
+        try:
+            words, cwd = process.cmdline(), process.cwd()
+        except psutil.Error:
+            continue
+        assert not any(folder in words or cwd.startswith(folder) for folder in folders)
+
+
+def test_a_killed_twin_can_be_started_again(twin: Rig) -> None:
+    pid = int((twin.folder / "twin.pid").read_text())
+    psutil.Process(pid).kill()
+    twin.wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    assert twin.run("twin", "status").returncode == 1
+    twin.call("twin", "up", "--box", "red")
+    assert twin.truth()["breaker_tripped"] is False
+
+
+def test_without_a_twin_the_answer_is_one_line(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, {**os.environ, "TINYBOX_TWIN_DIR": str(tmp_path / "none")})
+    for words in (("twin", "status"), ("twin", "env"), ("twin", "down"), ("twin", "load", "gpu/0", "1")):
+        done = rig.run(*words)
+        assert done.returncode == 1
+        assert "tinybox twin up" in done.stderr
