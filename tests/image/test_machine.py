@@ -12,7 +12,7 @@ import pytest
 from provisioning.image import REPO, Image, build_image, say_on_stderr
 from provisioning.vm import Machine, wait_until
 
-pytestmark = pytest.mark.image
+pytestmark = [pytest.mark.image, pytest.mark.timeout(1500)]  # the first builds and boots
 READY_S = 600.0
 BOOTED = "systemctl is-system-running --wait >/dev/null; systemctl is-active --quiet tinyboxd"
 ENVIRONMENT = "set -a; . /run/tinybox-twin/env; set +a"

@@ -4,6 +4,7 @@ The one place besides the daemon where `hw` and `policy` meet.
 """
 
 import time
+from dataclasses import replace
 
 from tinybox.core.box import Box, load_box
 from tinybox.core.config import Folders, load_config
@@ -15,7 +16,7 @@ from tinybox.hw.host import Host
 from tinybox.policy.decide import decide, fresh_memory
 from tinybox.screen import status_text
 
-ENERGY_GAP_S = 0.1  # the CPU's watts are the difference of two energy readings
+ENERGY_GAP_S = 0.25  # the CPU's watts are the difference of two energy readings
 
 
 def offline_json(folders: Folders) -> str:
@@ -41,7 +42,8 @@ def _look(folders: Folders) -> tuple[Snapshot, Decision, Box]:
     snapshot = assemble(hardware.read_fast(now_s), slow, now_s, time.time())
     hardware.release()
     decision, _ = decide(snapshot, box, config, fresh_memory(config))
-    return snapshot, decision, box
+    reason = f"nothing is changed without tinyboxd; it would say: {decision.reason}"
+    return snapshot, replace(decision, actions=(), reason=reason), box
 
 
 def machine_mismatch(folders: Folders) -> tuple[tuple[str, str], ...]:

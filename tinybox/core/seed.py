@@ -1,5 +1,6 @@
 """What makes one box different from another: a small TOML on the ESP, read at boot."""
 
+import json
 import re
 import tomllib
 from dataclasses import dataclass
@@ -42,5 +43,5 @@ def parse_seed(text: str, *, where: str) -> Seed:
 
 def seed_text(seed: Seed) -> str:
     """The seed as a file."""
-    keys = "".join(f'    "{key}",\n' for key in seed.ssh_authorized_keys)
+    keys = "".join(f"    {json.dumps(key)},\n" for key in seed.ssh_authorized_keys)
     return f'hostname = "{seed.hostname}"\nuser = "{seed.user}"\nssh_authorized_keys = [\n{keys}]\n'

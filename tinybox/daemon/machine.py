@@ -21,6 +21,7 @@ class Machine:
     def __init__(self, hardware: Hardware) -> None:
         self._hardware = hardware
         self._slow: SlowReading | None = None
+        self._bug: Exception | None = None
         self._write_faults: tuple[Fault, ...] = ()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll_slowly, name="slow-sensors", daemon=True)
@@ -36,7 +37,9 @@ class Machine:
             self._thread.join(timeout=15.0)
 
     def read(self) -> Snapshot:
-        """Everything as of now; the slow parts as of their last round."""
+        """Everything as of now; the slow parts as of their last round. What ended their thread is raised here."""
+        if self._bug is not None:
+            raise self._bug
         now_s = time.monotonic()
         fast = self._hardware.read_fast(now_s)
         return assemble(fast, self._slow, now_s, time.time(), self._write_faults)
@@ -57,6 +60,10 @@ class Machine:
     def _poll_slowly(self) -> None:
         while not self._stop.is_set():
             began_s = time.monotonic()
-            self._slow = self._hardware.read_slow(began_s)
+            try:
+                self._slow = self._hardware.read_slow(began_s)
+            except Exception as error:  # noqa: BLE001 - the loop goes to failsafe with it, as with its own
+                self._bug = error
+                return
             took_s = time.monotonic() - began_s
             self._stop.wait(max(SLOW_PERIOD_S - took_s, SLOW_SHARE * took_s))

@@ -46,8 +46,6 @@ def _read_drive(host: Host, name: str) -> tuple[Drive, tuple[Fault, ...]]:
     except HardwareError as error:
         width, gts = None, None
         faults.append(Fault(drive_id, f"link unreadable: {error}"))
-    if width is None:
-        faults.append(Fault(drive_id, "tells no PCIe link width"))
     kelvin = _number(smart, "temperature")
     drive = Drive(
         id=drive_id,

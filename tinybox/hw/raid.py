@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from tinybox.core.box import StorageKind
 from tinybox.core.errors import HardwareError
@@ -64,7 +65,7 @@ def _mounts(host: Host) -> dict[str, str]:
     for line in host.read_text(path).splitlines():
         device, point = line.split(" ")[:2]
         if device.startswith("/dev/md"):
-            found[os.path.basename(os.path.realpath(device))] = point  # noqa: PTH119
+            found[PurePosixPath(host.resolve(device)).name] = point
     return found
 
 

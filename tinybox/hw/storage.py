@@ -16,7 +16,9 @@ from tinybox.hw.host import Host
 
 ARRAY_NAME = "tinybox"
 ARRAY_DEVICE = f"/dev/md/{ARRAY_NAME}"
-PROBE_BYTES = 2**20
+END_BYTES = 2**20  # signatures, partition tables and their copies lie at the ends
+SAMPLES = 1024
+SAMPLE_BYTES = 4096
 LONG_S = 120.0
 
 
@@ -158,15 +160,19 @@ def _inspect_array(host: Host, child: dict[str, Any]) -> ArrayState:
 
 
 def what_is_on(host: Host, device: str, size_bytes: int) -> str | None:
-    """What a device carries, in words: a known signature, or any byte at its ends that is not zero. None: blank."""
+    """What a device carries, in words; None: blank.
+
+    A known signature, or a byte that is not zero at the ends or in one of the samples spread over the rest.
+    """
     signatures = json.loads(host.run(("wipefs", "--no-act", "--json", device)) or "{}").get("signatures", [])
     if signatures:
         return " and ".join(sorted({f"a {signature['type']} signature" for signature in signatures}))
     descriptor = os.open(host.path(device), os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for offset in (0, max(0, size_bytes - PROBE_BYTES)):
-            if any(os.pread(descriptor, PROBE_BYTES, offset)):
-                return "data of an unknown kind"
+        ends = [(0, END_BYTES), (max(0, size_bytes - END_BYTES), END_BYTES)]
+        samples = [(i * size_bytes // SAMPLES // SAMPLE_BYTES * SAMPLE_BYTES, SAMPLE_BYTES) for i in range(SAMPLES)]
+        if any(any(os.pread(descriptor, length, offset)) for offset, length in (*ends, *samples)):
+            return "data of an unknown kind"
     finally:
         os.close(descriptor)
     return None

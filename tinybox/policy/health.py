@@ -9,13 +9,15 @@ from tinybox.core.snapshot import Gpu, GpuState, Severity, Snapshot
 # What a status promises to carry; a None here needs an alert that says why.
 GPU_FIGURES = (
     *("name", "power_w", "cap_w", "edge_c", "junction_c", "memory_c"),
-    *("fan_rpm", "busy_pct", "vram_used_bytes", "vram_total_bytes", "link_width"),
+    *("fan_rpm", "busy_pct", "vram_used_bytes", "vram_total_bytes", "link_width", "link_gts"),
+    *("clock_mhz", "clock_limit_mhz"),
 )
 CPU_FIGURES = ("busy_pct", "power_w", "temp_c", "cores", "memory_used_bytes", "memory_total_bytes")
 DRIVE_FIGURES = (
     *("model", "serial", "size_bytes", "temp_c", "used_pct"),
-    *("media_errors", "critical_warning", "link_width"),
+    *("media_errors", "critical_warning", "link_width", "link_gts"),
 )
+SLOW_STALE_S = 300.0  # under emulation a round takes up to half a minute, and ten times as long until the next
 
 
 def check_health(snapshot: Snapshot, box: Box) -> tuple[Alert, ...]:
@@ -24,6 +26,7 @@ def check_health(snapshot: Snapshot, box: Box) -> tuple[Alert, ...]:
     for gpu in snapshot.gpus:
         found += _check_gpu(gpu, box)
     found += _check_cpu(snapshot, box)
+    found += _check_age(snapshot)
     if snapshot.slow_time_s is not None:
         found += _check_storage(snapshot, box)
     explained = {alert.id for alert in found}
@@ -53,6 +56,16 @@ def _check_cpu(snapshot: Snapshot, box: Box) -> Iterator[Alert]:
     temp_c = snapshot.cpu.temp_c
     if temp_c is not None and temp_c >= box.cpu.temp_crit_c:
         yield Alert("cpu", Severity.CRITICAL, f"at {temp_c:.0f} °C, its limit is {box.cpu.temp_crit_c:.0f} °C")
+
+
+def _check_age(snapshot: Snapshot) -> Iterator[Alert]:
+    """The slow sensors' tools have time-outs of their own: older than this, something hangs all the same."""
+    if snapshot.slow_time_s is None:
+        return
+    age_s = snapshot.time_s - snapshot.slow_time_s
+    if age_s > SLOW_STALE_S:
+        reason = f"BMC, fans and drives last answered {age_s:.0f} s ago: see 'journalctl -u tinyboxd'"
+        yield Alert("slow-sensors", Severity.WARNING, reason)
 
 
 def _check_storage(snapshot: Snapshot, box: Box) -> Iterator[Alert]:

@@ -1,0 +1,106 @@
+"""Exact writes to amdgpu's files, and what is made of its clock table."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tinybox.core.actions import SetCap, SetClockLimit
+from tinybox.core.box import load_box
+from tinybox.core.errors import HardwareError
+from tinybox.hw.amd import AmdCard, ClockTable, parse_od_table
+from tinybox.hw.host import Host
+
+RED = load_box("red")
+SLOT = RED.gpu.slots[3]
+
+
+class Bench:
+    """One recorded card on the bench: what is written to it is kept, in order."""
+
+    def __init__(self, copy: Host) -> None:
+        self.folder = copy.root / "sys/bus/pci/devices" / SLOT
+        self.chip = next((self.folder / "hwmon").iterdir())
+        self.card = AmdCard(RecordingHost(copy.root, self), RED.gpu, "gpu/3", SLOT)
+        self.writes: list[tuple[str, str]] = []
+        self.card.read(10.0)
+
+
+class RecordingHost(Host):
+    """A machine that notes each write before it happens; a table takes a commit as amdgpu's does."""
+
+    def __init__(self, root: Path, bench: Bench) -> None:
+        super().__init__(root)
+        self._bench = bench
+        self._staged = ""
+
+    def write_text(self, relative: str, text: str) -> None:
+        """Note it; into a table of clocks, do what the kernel would."""
+        self._bench.writes.append((os.path.basename(relative), text))
+        if not relative.endswith("pp_od_clk_voltage"):
+            super().write_text(relative, text)
+        elif text == "c\n":
+            table = self.read_text(relative)
+            before = parse_od_table(table)
+            assert before is not None
+            after = table.replace(f"1: {before.limit_mhz}Mhz", f"1: {self._staged}Mhz")
+            super().write_text(relative, after)
+        else:
+            self._staged = text.split()[2]
+
+
+@pytest.fixture
+def bench(copy: Host) -> Bench:
+    return Bench(copy)
+
+
+def test_a_cap_is_written_in_whole_microwatts(bench: Bench) -> None:
+    bench.card.apply(SetCap("gpu/3", 271.5), 11.0)
+    assert bench.writes == [("power1_cap", "271500000")]
+
+
+def test_a_clock_limit_is_staged_and_then_committed(bench: Bench) -> None:
+    bench.card.apply(SetClockLimit("gpu/3", 1120), 11.0)
+    assert bench.writes == [("pp_od_clk_voltage", "s 1 1120\n"), ("pp_od_clk_voltage", "c\n")]
+
+
+def test_a_table_that_does_not_take_the_limit_is_an_error(bench: Bench) -> None:
+    (bench.folder / "pp_od_clk_voltage").write_text("OD_SCLK:\n0: 500Mhz\n1: 2965Mhz\n")
+    bench.card._host = Host(bench.card._host.root)  # a plain machine: the table takes whatever text it gets
+    with pytest.raises(HardwareError, match="clock limit 900 MHz does not read back"):
+        bench.card.apply(SetClockLimit("gpu/3", 900), 11.0)
+
+
+def test_without_overdrive_the_performance_level_is_the_lever(bench: Bench) -> None:
+    (bench.folder / "pp_od_clk_voltage").unlink()
+    bench.card.apply(SetClockLimit("gpu/3", 500), 11.0)
+    bench.card.apply(SetClockLimit("gpu/3", RED.gpu.clock_max_mhz), 12.0)
+    name = "power_dpm_force_performance_level"
+    assert bench.writes == [(name, "low"), (name, "auto")]
+
+
+def test_a_cap_that_may_not_be_written_says_what_and_where(bench: Bench) -> None:
+    (bench.chip / "power1_cap").unlink()
+    with pytest.raises(HardwareError, match=r"cannot write '261000000' to .*power1_cap: no such file"):
+        bench.card.apply(SetCap("gpu/3", 261.0), 11.0)
+
+
+def test_a_card_without_a_driver_takes_no_limits(copy: Host) -> None:
+    with pytest.raises(HardwareError, match="offers no limits"):
+        AmdCard(copy, RED.gpu, "gpu/0", "0000:ff:00.0").apply(SetCap("gpu/0", 200.0), 1.0)
+
+
+TABLES = [
+    (
+        "OD_SCLK:\n0: 500Mhz\n1: 2965Mhz\nOD_MCLK:\n0: 97Mhz\n1: 1249MHz\nOD_RANGE:\nSCLK:     500Mhz       5000Mhz\n",
+        ClockTable(2965, 500),
+    ),
+    ("OD_SCLK:\n1: 1500Mhz\nOD_RANGE:\nSCLK: 800Mhz 2500Mhz\n", ClockTable(1500, 800)),
+    ("OD_MCLK:\n0: 97Mhz\n1: 1249MHz\n", None),
+    ("", None),
+]
+
+
+@pytest.mark.parametrize(("text", "table"), TABLES)
+def test_the_clock_table_is_read_as_every_card_writes_it(text: str, table: ClockTable | None) -> None:
+    assert parse_od_table(text) == table

@@ -1,0 +1,169 @@
+"""A recorded box through every driver: what they make of it, and that they touch nothing else."""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.hw.conftest import RECORDED, watching
+from tinybox.core.box import load_box
+from tinybox.core.config import Config
+from tinybox.core.snapshot import GpuState, Severity
+from tinybox.hw.hardware import FastReading, Hardware, SlowReading
+from tinybox.hw.host import Host
+
+RED = load_box("red")
+EXPECTED = RECORDED / "expected.json"
+
+
+def look(host: Host) -> tuple[FastReading, SlowReading]:
+    hardware = Hardware(host, RED, Config())
+    try:
+        return hardware.read_fast(10.0), hardware.read_slow(10.0)
+    finally:
+        hardware.release()
+
+
+def test_the_recorded_box_reads_as_it_did(recorded: Host) -> None:
+    """A golden file: `expected.json` was checked by eye against the recording once."""
+    fast, slow = look(recorded)
+    seen = json.loads(json.dumps({"fast": dataclasses.asdict(fast), "slow": dataclasses.asdict(slow)}))
+    assert seen == json.loads(EXPECTED.read_text())
+
+
+def test_units_are_ours(recorded: Host) -> None:
+    """The kernel's microwatts, millidegrees and MB against our watts, degrees and bytes, straight from the files."""
+    folder = RECORDED / "sys/bus/pci/devices/0000:23:00.0"
+    chip = next((folder / "hwmon").iterdir())
+    gpu = look(recorded)[0].gpus[1]
+    assert gpu.power_w == int((chip / "power1_average").read_text()) / 1e6
+    assert gpu.junction_c == int((chip / "temp2_input").read_text()) / 1e3
+    assert gpu.clock_mhz == int((chip / "freq1_input").read_text()) // 10**6
+    assert gpu.vram_total_bytes == int((folder / "mem_info_vram_total").read_text())
+
+
+def test_nothing_but_the_recording_is_touched(recorded: Host) -> None:
+    look(recorded)  # what is imported on first use is no touch
+    with watching() as touched:
+        look(recorded)
+    inside = f"open {RECORDED}", f"os.listdir {RECORDED}", f"os.scandir {RECORDED}"
+    assert touched, "the watch sees nothing: it proves nothing"
+    assert [touch for touch in touched if not touch.startswith(inside)] == []
+
+
+def test_the_watch_would_see_a_driver_that_strays() -> None:
+    with watching() as touched:
+        Path("/proc/uptime").read_text()
+        Host().run(("true",))
+    assert [touch.split()[0] for touch in touched[:1]] == ["open"]
+    assert any(touch.startswith("subprocess.Popen") for touch in touched)
+
+
+def test_descriptors_stay_open(recorded: Host) -> None:
+    hardware = Hardware(recorded, RED, Config())
+    for turn in range(3):
+        hardware.read_fast(10.0 + turn / 10)
+    with watching() as touched:
+        hardware.read_fast(10.35)
+    assert touched == []
+    hardware.release()
+
+
+def test_a_card_that_is_gone_is_gone_and_the_others_are_read(copy: Host) -> None:
+    (copy.root / "sys/bus/pci/devices" / RED.gpu.slots[2]).unlink()
+    fast, _ = look(copy)
+    assert [gpu.state for gpu in fast.gpus].count(GpuState.GONE) == 1
+    assert fast.gpus[2].state is GpuState.GONE
+    assert all(gpu.power_w for gpu in fast.gpus if gpu.id != "gpu/2")
+
+
+def test_a_sleeping_card_is_asked_nothing_but_whether_it_sleeps(copy: Host) -> None:
+    folder = copy.root / "sys/bus/pci/devices" / RED.gpu.slots[4]
+    (folder / "power/runtime_status").write_text("suspended\n")
+    hardware = Hardware(copy, RED, Config())
+    hardware.read_fast(10.0)
+    with watching() as touched:
+        gpu = hardware.read_fast(10.1).gpus[4]
+    assert gpu.state is GpuState.ASLEEP
+    asked = {Path(touch.split()[1]).name for touch in touched if str(folder) in touch}
+    assert asked <= {"runtime_status"}
+    hardware.release()
+
+
+LIES = [
+    ("hwmon/{chip}/power1_average", "-5000000", "power_w", "power unreadable"),
+    ("hwmon/{chip}/power1_average", "nonsense", "power_w", "power unreadable"),
+    ("hwmon/{chip}/temp2_input", "2147483647", "junction_c", "junction temperature unreadable"),
+    ("gpu_busy_percent", "65535", "busy_pct", "load unreadable"),
+    ("current_link_width", "", "link_width", "link width unreadable"),
+    ("hwmon/{chip}/power1_cap", "", "cap_w", "power cap unreadable"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "field", "words"), LIES)
+def test_a_sensor_that_lies_is_none_with_a_reason(copy: Host, name: str, text: str, field: str, words: str) -> None:
+    folder = copy.root / "sys/bus/pci/devices" / RED.gpu.slots[0]
+    chip = next((folder / "hwmon").iterdir()).name
+    (folder / name.format(chip=chip)).write_text(text)
+    fast, _ = look(copy)
+    assert getattr(fast.gpus[0], field) is None
+    assert [fault.device for fault in fast.faults if words in fault.reason] == ["gpu/0"]
+
+
+def test_a_card_without_its_driver_is_awake_and_says_so(copy: Host) -> None:
+    folder = copy.root / "sys/bus/pci/devices" / RED.gpu.slots[5]
+    next((folder / "hwmon").iterdir()).rename(copy.root / "taken")
+    fast, _ = look(copy)
+    assert fast.gpus[5].power_w is None
+    assert any("driver is not bound" in fault.reason for fault in fast.faults if fault.device == "gpu/5")
+
+
+def test_a_silent_bmc_and_lost_drives_leave_the_rest(copy: Host) -> None:
+    for path in (copy.root / "commands").iterdir():
+        path.unlink()
+    _, slow = look(copy)
+    assert slow.bmc.wall_w is None
+    assert [fan.rpm for fan in slow.fans] == [None] * RED.fans.count
+    assert slow.drives[0].size_bytes and slow.drives[0].temp_c is None
+    assert {"bmc", "fan/chassis1", "drive/nvme0"} <= {fault.device for fault in slow.faults}
+
+
+def test_a_supply_that_is_missing_is_a_fault(copy: Host) -> None:
+    chips = [chip for chip in (copy.root / "sys/class/hwmon").iterdir() if "/0-0059/" in str(chip.resolve())]
+    chips[0].unlink()
+    fast, _ = look(copy)
+    assert len(fast.psus) == RED.psu.count - 1
+    assert [fault.device for fault in fast.faults] == [f"psu/{RED.psu.count - 1}"]
+
+
+def mismatches(host: Host) -> list[tuple[Severity, str]]:
+    return [(fault.severity, fault.reason) for fault in Hardware(host, RED, Config()).mismatch()]
+
+
+def test_the_right_machine_matches_its_box(recorded: Host) -> None:
+    assert mismatches(recorded) == []
+
+
+def test_other_cards_are_a_mismatch(copy: Host) -> None:
+    for slot in RED.gpu.slots:
+        (copy.root / "sys/bus/pci/devices" / slot / "device").write_text("0x7550\n")
+    found = mismatches(copy)
+    assert len(found) == len(RED.gpu.slots)
+    assert found[0] == (Severity.CRITICAL, "graphics card 1002:7550 at 0000:03:00.0, the box has 1002:744c")
+
+
+def test_one_more_card_of_another_kind_is_only_a_warning(copy: Host) -> None:
+    (copy.root / "sys/bus/pci/devices" / RED.gpu.slots[0] / "device").write_text("0x7550\n")
+    assert [severity for severity, _ in mismatches(copy)] == [Severity.WARNING]
+
+
+def test_slots_keep_their_cards_and_strays_take_the_empty_ones(copy: Host) -> None:
+    devices = copy.root / "sys/bus/pci/devices"
+    (devices / RED.gpu.slots[1]).rename(devices / "0000:e3:00.0")
+    hardware = Hardware(copy, RED, Config())
+    gpus = hardware.read_fast(time.monotonic()).gpus
+    assert gpus[1].pci == "0000:e3:00.0"
+    assert [gpu.pci for i, gpu in enumerate(gpus) if i != 1] == [s for i, s in enumerate(RED.gpu.slots) if i != 1]
+    hardware.release()
