@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tinybox.core.box import known_boxes, load_box
+from tinybox.core.box import BOXES, known_boxes, load_box
 from tinybox.core.circuit import circuit_of
 from tinybox.core.config import effective_settings, load_config
 from tinybox.core.errors import TinyboxError
@@ -72,10 +72,10 @@ def test_every_box_loads_and_its_clock_table_rises(name: str) -> None:
 
 
 def test_a_box_with_a_key_too_many_is_refused(tmp_path: Path) -> None:
-    text = (Path(load_box.__globals__["BOXES"]) / "red.toml").read_text()
+    text = (BOXES / "red.toml").read_text()
     (tmp_path / "odd.toml").write_text('colour = "red"\n' + text)
     with pytest.raises(TinyboxError, match="unknown key 'colour'"):
-        load_box("odd", folder=tmp_path)
+        load_box("odd", tmp_path)
 
 
 def test_what_else_is_on_the_circuit_comes_off_the_promise(tmp_path: Path) -> None:

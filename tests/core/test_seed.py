@@ -25,7 +25,7 @@ BAD = [
     ("user = 'x; rm -rf /'", "'user' is"),
     ("ssh_authorized_keys = ['hello']", "'ssh_authorized_keys[0]' is no public key"),
     (f"ssh_authorized_keys = ['{KEY}', 'command=\"x\" {KEY}']", "'ssh_authorized_keys[1]' is no public key"),
-    (f'ssh_authorized_keys = ["{KEY}\\n{KEY}"]', "'ssh_authorized_keys[0]' is no public key"),
+    ("ssh_authorized_keys = ['''" + KEY + "\n" + KEY + "''']", "'ssh_authorized_keys[0]' is no public key"),
     ("ssh_authorized_keys = 'x'", "'ssh_authorized_keys' is 'x'"),
     ("hostname = ", "not valid TOML"),
 ]

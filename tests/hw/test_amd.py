@@ -1,6 +1,5 @@
 """Exact writes to amdgpu's files, and what is made of its clock table."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -36,7 +35,7 @@ class RecordingHost(Host):
 
     def write_text(self, relative: str, text: str) -> None:
         """Note it; into a table of clocks, do what the kernel would."""
-        self._bench.writes.append((os.path.basename(relative), text))
+        self._bench.writes.append((Path(relative).name, text))
         if not relative.endswith("pp_od_clk_voltage"):
             super().write_text(relative, text)
         elif text == "c\n":

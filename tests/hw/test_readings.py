@@ -111,5 +111,5 @@ def test_a_command_that_fails_hangs_or_is_missing_says_so() -> None:
 
 def test_a_command_that_was_not_recorded_names_the_file(recorded: Host) -> None:
     assert command_slug(("nvme", "smart-log", "/dev/nvme0")) == "nvme_smart-log_dev_nvme0"
-    with pytest.raises(AbsentError, match="'nvme list' is not recorded in .*commands/nvme_list"):
+    with pytest.raises(AbsentError, match=r"'nvme list' is not recorded in .*commands/nvme_list"):
         recorded.run(("nvme", "list"))

@@ -1,6 +1,7 @@
 """What may be done with a set of drives, as a table: what carries anything is never touched."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -87,11 +88,11 @@ CONTENT = [
 
 
 @pytest.mark.parametrize(("why", "offset", "data", "words"), CONTENT, ids=[row[0] for row in CONTENT])
-def test_what_is_on_a_drive(why: str, offset: int, data: bytes, words: str | None, tmp_path: object) -> None:
-    path = f"{tmp_path}/drive"
-    with open(path, "wb") as file:
+def test_what_is_on_a_drive(why: str, offset: int, data: bytes, words: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "drive"
+    with path.open("wb") as file:
         file.truncate(8 * 2**20)
         file.seek(offset)
         file.write(data)
-    found = what_is_on(Host(), path, 8 * 2**20)
+    found = what_is_on(Host(), str(path), 8 * 2**20)
     assert found == words if words is None or "unknown" in words else found is not None, why

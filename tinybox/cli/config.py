@@ -40,7 +40,7 @@ def check() -> None:
     """Read the settings as the daemon would, and compare the box with this machine. Changes nothing."""
     folders = Folders.from_environment()
     loaded = load_config(folders.config)
-    box = load_box(loaded.box)
+    box = load_box(loaded.box, folders.boxes)
     circuit = circuit_of(box, loaded)
     from tinybox.cli.offline import machine_mismatch
 

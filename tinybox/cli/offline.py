@@ -33,7 +33,7 @@ def offline_screen(folders: Folders, *, columns: int, colour: bool) -> str:
 
 def _look(folders: Folders) -> tuple[Snapshot, Decision, Box]:
     config = load_config(folders.config)
-    box = load_box(config.box)
+    box = load_box(config.box, folders.boxes)
     hardware = Hardware(Host.from_environment(), box, config)
     hardware.read_fast(time.monotonic())
     slow = hardware.read_slow(time.monotonic())
@@ -49,7 +49,7 @@ def _look(folders: Folders) -> tuple[Snapshot, Decision, Box]:
 def machine_mismatch(folders: Folders) -> tuple[tuple[str, str], ...]:
     """What differs between this machine and the configured box, as (device, reason)."""
     config = load_config(folders.config)
-    hardware = Hardware(Host.from_environment(), load_box(config.box), config)
+    hardware = Hardware(Host.from_environment(), load_box(config.box, folders.boxes), config)
     found = tuple((fault.device, fault.reason) for fault in hardware.mismatch())
     hardware.release()
     return found

@@ -4,7 +4,7 @@ import json
 
 import click
 
-from tinybox.core.box import load_box
+from tinybox.core.box import StorageKind, load_box
 from tinybox.core.config import Folders, load_config
 from tinybox.core.errors import HardwareError, TinyboxError
 from tinybox.hw.host import Host
@@ -32,21 +32,22 @@ def assemble(as_json: bool) -> None:
     byte at its ends. Running it again changes nothing.
     """
     host = Host.from_environment()
-    planned, box_name = _planned(host)
+    planned, kind = _planned(host)
     try:
-        carry_out(host, planned, load_box(box_name).storage)
+        carry_out(host, planned, kind)
     except HardwareError as error:
         raise TinyboxError(f"the array is not ready: {error}", hint="mend that and run it again: it goes on") from None
     _show(planned, as_json=as_json)
 
 
-def _planned(host: Host) -> tuple[Plan, str]:
-    name = load_config(Folders.from_environment().config).box
+def _planned(host: Host) -> tuple[Plan, StorageKind]:
+    folders = Folders.from_environment()
+    kind = load_box(load_config(folders.config).box, folders.boxes).storage
     try:
         drives, arrays = inspect_drives(host)
     except (HardwareError, OSError) as error:
         raise TinyboxError(f"cannot look at the drives: {error}", hint="run it as root") from None
-    return plan_array(drives, arrays, load_box(name).storage), name
+    return plan_array(drives, arrays, kind), kind
 
 
 def _show(planned: Plan, *, as_json: bool) -> None:

@@ -137,18 +137,23 @@ class Box:
     noise: NoiseKind
 
 
-def known_boxes() -> tuple[str, ...]:
-    """Names of the kinds of box this version knows."""
-    return tuple(sorted(path.stem for path in BOXES.glob("*.toml")))
+def known_boxes(own: Path | None = None) -> tuple[str, ...]:
+    """Names of the kinds of box: the suite's, and those in the owner's folder `own`."""
+    return tuple(sorted({path.stem for folder in (BOXES, own) if folder for path in folder.glob("*.toml")}))
 
 
-def load_box(name: str, *, folder: Path = BOXES) -> Box:
-    """Read `<folder>/<name>.toml`. Raises TinyboxError for an unknown name, bad TOML, a missing or unknown key."""
-    path = folder / f"{name}.toml"
+def load_box(name: str, own: Path | None = None) -> Box:
+    """Read `<name>.toml`: the owner's in the folder `own`, else the suite's.
+
+    Raises TinyboxError for an unknown name, bad TOML, a missing or unknown key.
+    """
+    path = next((p for folder in (own, BOXES) if folder and (p := folder / f"{name}.toml").exists()), None)
+    if path is None:
+        raise TinyboxError(f"no box is called '{name}'", hint=f"known boxes: {', '.join(known_boxes(own))}")
     try:
         text = path.read_text()
-    except OSError:
-        raise TinyboxError(f"no box is called '{name}'", hint=f"known boxes: {', '.join(known_boxes())}") from None
+    except OSError as error:
+        raise TinyboxError(f"cannot read {path}: {error.strerror}", hint="mend its permissions") from None
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

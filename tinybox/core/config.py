@@ -61,6 +61,11 @@ class Folders:
     state: Path
 
     @property
+    def boxes(self) -> Path:
+        """The owner's own kinds of box."""
+        return self.config.parent / "boxes"
+
+    @property
     def socket(self) -> Path:
         """The daemon's API."""
         return self.run / "tinyboxd.sock"

@@ -61,14 +61,14 @@ def run(folders: Folders, host: Host) -> None:
     with hold_lock(folders.run):
         try:
             config = load_config(folders.config)
-            box = load_box(config.box)
+            box = load_box(config.box, folders.boxes)
             circuit_of(box, config)
         except TinyboxError:
-            _floor(Hardware(host, load_box(_last_box(folders.state)), Config()))
+            _floor(Hardware(host, load_box(_last_box(folders), folders.boxes), Config()))
             raise
         hardware = Hardware(host, box, config)
         _floor(hardware)  # failsafe first: more than the floor has to be earned by a first good look
-        _refuse_foreign(hardware, box)
+        _refuse_foreign(hardware, box, folders)
         _remember_box(folders.state, box.name)
         _govern(folders, hardware, box, config)
 
@@ -162,22 +162,22 @@ def _floor(hardware: Hardware) -> None:
         log.warning("%s: %s", fault.device, fault.reason)
 
 
-def _refuse_foreign(hardware: Hardware, box: Box) -> None:
+def _refuse_foreign(hardware: Hardware, box: Box, folders: Folders) -> None:
     """Stop at a machine that is not this kind of box: its figures would not be true of it."""
     for fault in hardware.mismatch():
         if fault.severity is Severity.CRITICAL:
-            hint = f"set box in the configuration to the right one of: {', '.join(known_boxes())}"
+            hint = f"set box in the configuration to the right one of: {', '.join(known_boxes(folders.boxes))}"
             raise TinyboxError(f"this machine is not a '{box.name}' box: {fault.device}: {fault.reason}", hint=hint)
         log.warning("%s: %s", fault.device, fault.reason)
 
 
-def _last_box(state: Path) -> str:
+def _last_box(folders: Folders) -> str:
     """The kind of box that last governed here; the first product where nobody knows."""
     try:
-        name = (state / "box").read_text().strip()
+        name = (folders.state / "box").read_text().strip()
     except OSError:
         name = ""
-    return name if name in known_boxes() else "red"
+    return name if name in known_boxes(folders.boxes) else "red"
 
 
 def _remember_box(state: Path, name: str) -> None:
