@@ -11,7 +11,9 @@ from tinybox.core.snapshot import Gpu, GpuState, Severity, Snapshot
 
 SEVERITY_STYLE = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
 SEVERITY_MARK = {Severity.CRITICAL: "!!", Severity.WARNING: "! ", Severity.INFO: "· "}
-WIDE_COLUMNS = 100
+WIDE_COLUMNS = 108
+NARROW_COLUMNS = 76
+NARROW_SKIPS = ("edge °C", "mem", "fan rpm", "VRAM GiB")
 
 
 def status_text(snapshot: Snapshot, decision: Decision, *, source: str, box: str, columns: int, colour: bool) -> str:
@@ -27,8 +29,8 @@ def status_text(snapshot: Snapshot, decision: Decision, *, source: str, box: str
         _environ={},
     )
     wide = console.width >= WIDE_COLUMNS
-    parts: list[RenderableType] = [_power_line(decision, box, bar_columns=30 if wide else 18), _reason_line(decision)]
-    parts += [Text(), _gpu_table(snapshot, decision, wide=wide), Text()]
+    parts: list[RenderableType] = [_power_line(decision, box, bar_columns=30 if wide else 12), _reason_line(decision)]
+    parts += [Text(), _gpu_table(snapshot, decision, columns=console.width), Text()]
     parts += _machine_lines(snapshot, decision)
     if source != "daemon":
         parts.append(Text("read once, directly: tinyboxd is not running, nobody holds the budget", style="yellow"))
@@ -65,35 +67,39 @@ def _reason_line(decision: Decision) -> Text:
     return Text(decision.reason, style="dim")
 
 
-def _gpu_table(snapshot: Snapshot, decision: Decision, *, wide: bool) -> Table:
+def _gpu_table(snapshot: Snapshot, decision: Decision, *, columns: int) -> Table:
+    """One row a card; a narrow screen has fewer columns, never cropped ones."""
+    grants = {grant.gpu: grant.board_w for grant in decision.power.grants}
+    rows = [_gpu_cells(gpu, grants.get(gpu.id)) for gpu in snapshot.gpus]
+    shown = [name for name in (rows[0] if rows else {}) if columns >= NARROW_COLUMNS or name not in NARROW_SKIPS]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False, collapse_padding=True)
     table.add_column("GPU", no_wrap=True)
-    for name in ("W", "cap", "clock MHz", "edge °C", "hot", "mem", "fan rpm", "busy", "VRAM GiB"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if wide:
-        table.add_column("grant W", justify="right", no_wrap=True)
-        table.add_column("link", justify="right", no_wrap=True)
-        table.add_column("PCI", no_wrap=True, style="dim")
-    grants = {grant.gpu: grant.board_w for grant in decision.power.grants}
-    for gpu in snapshot.gpus:
-        cells = _gpu_cells(gpu) if gpu.state is GpuState.AWAKE else [Text(gpu.state, style="dim"), *[""] * 8]
-        extra = [_number(grants.get(gpu.id), ""), f"x{gpu.link_width}" if gpu.link_width else "", gpu.pci]
-        table.add_row(gpu.id, *cells, *(extra if wide else []))
+    for name in shown if columns >= WIDE_COLUMNS else shown[:-3]:
+        table.add_column(name, justify="left" if name == "PCI" else "right", no_wrap=True)
+    for gpu, cells in zip(snapshot.gpus, rows, strict=True):
+        table.add_row(gpu.id, *(cells[str(column.header)] for column in table.columns[1:]))
     return table
 
 
-def _gpu_cells(gpu: Gpu) -> list[str | Text]:
-    return [
-        _number(gpu.power_w, ""),
-        _number(gpu.cap_w, ""),
-        _clock(gpu),
-        _temp(gpu.edge_c, 90),
-        _temp(gpu.junction_c, 100),
-        _temp(gpu.memory_c, 98),
-        _number(gpu.fan_rpm, ""),
-        _number(gpu.busy_pct, " %"),
-        _vram(gpu),
-    ]
+def _gpu_cells(gpu: Gpu, grant_w: float | None) -> dict[str, str | Text]:
+    """Heading to cell; the last three are for wide screens. A card that is away has its state for watts."""
+    is_awake = gpu.state is GpuState.AWAKE
+    cells: dict[str, str | Text] = {
+        "W": _number(gpu.power_w, "") if is_awake else Text(gpu.state, style="dim"),
+        "cap": _number(gpu.cap_w, ""),
+        "clock MHz": _clock(gpu),
+        "edge °C": _temp(gpu.edge_c, 90),
+        "hot": _temp(gpu.junction_c, 100),
+        "mem": _temp(gpu.memory_c, 98),
+        "fan rpm": _number(gpu.fan_rpm, ""),
+        "busy": _number(gpu.busy_pct, " %"),
+        "VRAM GiB": _vram(gpu),
+        "grant W": _number(grant_w, ""),
+        "link": f"x{gpu.link_width}" if gpu.link_width else "?",
+        "PCI": Text(gpu.pci, style="dim"),
+    }
+    kept = ("W", "grant W", "PCI")
+    return cells if is_awake else {name: cell if name in kept else "" for name, cell in cells.items()}
 
 
 def _clock(gpu: Gpu) -> str:

@@ -48,8 +48,9 @@ def screen_target() -> str:
     """The address of the drawn status, fitted to the terminal this runs in."""
     is_terminal = sys.stdout.isatty()
     try:
-        columns = int(os.environ.get("COLUMNS", "0")) or (os.get_terminal_size().columns if is_terminal else 120)
+        columns = int(os.environ.get("COLUMNS", "0")) or (os.get_terminal_size().columns if is_terminal else 0)
     except (ValueError, OSError):
-        columns = 120
+        columns = 0
+    columns = columns or (80 if is_terminal else 120)
     colour = is_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     return f"/status.txt?columns={columns}&colour={int(colour)}"

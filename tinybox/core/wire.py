@@ -25,11 +25,11 @@ def status_document(snapshot: Snapshot, decision: Decision, *, source: str, box:
             "budget_a": round(power.budget_a, 2),
             "line_v": _rounded(power.line_v, 2),
             "gpu_pool_w": round(power.gpu_pool_w, 1),
-            "psus": [dataclasses.asdict(psu) for psu in snapshot.psus],
+            "psus": [_tidy(dataclasses.asdict(psu)) for psu in snapshot.psus],
         },
         "gpus": [_gpu(gpu, decision) for gpu in snapshot.gpus],
         "noise_dba": _rounded(decision.noise_dba, 1),
-        "cpu": _without(dataclasses.asdict(snapshot.cpu), "id"),
+        "cpu": _tidy(_without(dataclasses.asdict(snapshot.cpu), "id")),
         "fans": [dataclasses.asdict(fan) for fan in snapshot.fans],
         "drives": [dataclasses.asdict(drive) for drive in snapshot.drives],
         "raid": None if raid is None else _without({**dataclasses.asdict(raid), "members": list(raid.members)}, "id"),
@@ -71,6 +71,11 @@ def _gpu(gpu: Gpu, decision: Decision) -> dict[str, Any]:
 
 def _without(table: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in table.items() if name != key}
+
+
+def _tidy(table: dict[str, Any]) -> dict[str, Any]:
+    """Milliwatts are enough: a mean over a tenth of a second has no fifteen digits."""
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in table.items()}
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
