@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from provisioning.mirror import Mirror, debian_mirror, is_reachable, ubuntu_mirror
-from provisioning.mkosi import cache_folder, run_mkosi
+from provisioning.mirror import Mirror, cache_folder, debian_mirror, is_reachable, ubuntu_mirror
+from provisioning.mkosi import mkosi_command, run_mkosi
 from tinybox.core.errors import TinyboxError
 
 REPO = Path(__file__).resolve().parent.parent
@@ -41,6 +41,7 @@ def choose_distribution(asked: str | None, say: Say) -> Mirror:
         return debian_mirror()
     if asked not in (None, "", "ubuntu"):
         raise TinyboxError(f"the recipe knows no distribution '{asked}'", hint="it is one of: ubuntu, debian")
+    mkosi_command()  # fetched by now if it has to be: where apt knows no Ubuntu archive, mkosi does
     mirror = ubuntu_mirror()
     if asked == "ubuntu" or is_reachable(mirror):
         return mirror
@@ -162,8 +163,10 @@ def mkosi_arguments(profile: str, mirror: Mirror, package: Path, out: Path) -> l
 
 def summary(profile: str, distribution: str) -> dict[str, object]:
     """What mkosi would build, without building: `mkosi summary` as JSON."""
+    mkosi_command()
     mirror = debian_mirror() if distribution == "debian" else ubuntu_mirror()
     arguments = [f"--profile={profile}", f"--distribution={mirror.distribution}", f"--release={mirror.release}"]
+    arguments += [f"--cache-directory={cache_folder() / 'image'}"]
     text = run_mkosi([*arguments, "--json", "summary"], folder=RECIPE, log=None, timeout_s=120)
     loaded = json.loads(text[text.index("{") :])
     if not isinstance(loaded, dict):

@@ -1,5 +1,6 @@
 """Package mirrors of this machine, read from its own apt configuration: none is ever written into the repository."""
 
+import os
 import re
 import subprocess
 import urllib.error
@@ -11,7 +12,8 @@ from tinybox.core.errors import TinyboxError
 
 DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 UBUNTU_KEYRING = Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg")
-UBUNTU_DEFAULT = "http://archive." + "ubuntu.com/ubuntu"  # where nothing on this machine says otherwise
+# Where mkosi's own code lies: unpacked by us, or installed. It knows the archives that its makers take by default.
+MKOSI_MODULES = "usr/lib/python3/dist-packages/mkosi/distributions"
 REACH_TIMEOUT_S = 5.0
 
 
@@ -34,6 +36,11 @@ class Mirror:
         )
 
 
+def cache_folder() -> Path:
+    """What is worth keeping from build to build and from clone to clone."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tinybox"
+
+
 def apt_sites() -> tuple[tuple[str, str], ...]:
     """(repository URI, release) of every package index this machine's apt uses."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"]
@@ -45,23 +52,28 @@ def apt_sites() -> tuple[tuple[str, str], ...]:
 
 
 def debian_mirror(release: str = "trixie") -> Mirror:
-    """This machine's Debian archive, for any release: they lie side by side. Raises TinyboxError without one."""
-    for uri, suite in apt_sites():
-        if re.fullmatch(r"[a-z]+", suite) and uri.rstrip("/").endswith("/debian"):
-            components = "main contrib non-free-firmware"
-            return Mirror("debian", release, uri.rstrip("/"), components, DEBIAN_KEYRING)
-    raise TinyboxError(
-        "no Debian archive in this machine's apt configuration",
-        hint="add one to /etc/apt/sources.list.d: mkosi's tools are built from it",
-    )
+    """A Debian archive, for any release: they lie side by side. Raises TinyboxError where none is known."""
+    return Mirror("debian", release, _archive("debian"), "main contrib non-free-firmware", DEBIAN_KEYRING)
 
 
 def ubuntu_mirror(release: str = "noble") -> Mirror:
-    """This machine's Ubuntu archive, else Ubuntu's own."""
-    for uri, _ in apt_sites():
-        if uri.rstrip("/").endswith("/ubuntu"):
-            return Mirror("ubuntu", release, uri.rstrip("/"), "main universe", UBUNTU_KEYRING)
-    return Mirror("ubuntu", release, UBUNTU_DEFAULT, "main universe", UBUNTU_KEYRING)
+    """An Ubuntu archive. Raises TinyboxError where none is known."""
+    return Mirror("ubuntu", release, _archive("ubuntu"), "main universe", UBUNTU_KEYRING)
+
+
+def _archive(distribution: str) -> str:
+    """Its address: from this machine's apt, else the one that mkosi takes."""
+    for uri, suite in apt_sites():
+        if uri.rstrip("/").endswith(f"/{distribution}") and re.fullmatch(r"[a-z]+", suite):
+            return uri.rstrip("/")
+    for base in (cache_folder() / "mkosi", Path("/")):
+        module = base / MKOSI_MODULES / f"{distribution}.py"
+        if module.exists() and (found := re.search(r'mirror or "(\S+)"', module.read_text())) is not None:
+            return found[1].rstrip("/")
+    raise TinyboxError(
+        f"neither apt nor mkosi of this machine knows an archive of {distribution}",
+        hint="add one to /etc/apt/sources.list.d, or install mkosi",
+    )
 
 
 def is_reachable(mirror: Mirror) -> bool:

@@ -1,23 +1,16 @@
 """mkosi, the program that turns the recipe into a disk: found here, or taken from Debian's own archive."""
 
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from provisioning.mirror import Mirror, debian_mirror
+from provisioning.mirror import Mirror, cache_folder, debian_mirror
 from tinybox.core.errors import TinyboxError
 
 LEAST_VERSION = 25
 SYSTEM_PYTHON = "/usr/bin/python3"
-
-
-def cache_folder() -> Path:
-    """What is worth keeping from build to build and from clone to clone."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return base / "tinybox"
 
 
 def mkosi_command() -> list[str]:
