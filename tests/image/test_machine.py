@@ -4,6 +4,7 @@ One machine for all tests, in their order: first boot through UEFI, later ones s
 """
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +22,9 @@ KEPT = "what was here before the reboot"
 
 @pytest.fixture(scope="module")
 def image() -> Image:
-    return build_image("sim", distribution="debian", out=REPO / "build/image", say=say_on_stderr)
+    return build_image(
+        "sim", distribution=os.environ.get("DISTRIBUTION", "debian"), out=REPO / "build/image", say=say_on_stderr
+    )
 
 
 @pytest.fixture(scope="module")
