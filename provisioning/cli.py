@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from provisioning.image import REPO, build_image, profiles, say_on_stderr
+from provisioning.image import REPO, build_image, say_on_stderr
 from tinybox import __version__
 from tinybox.core.errors import TinyboxError
 
@@ -25,7 +25,7 @@ def image() -> None:
 
 
 @image.command(epilog="Examples: 'tinybox-provision image build', 'DISTRIBUTION=debian tinybox-provision image build'")
-@click.option("--profile", type=click.Choice(profiles()), default="sim", show_default=True)
+@click.option("--profile", default="sim", show_default=True, help="One of image/mkosi.profiles.")
 @click.option("--distribution", type=click.Choice(["ubuntu", "debian"]), help="Ubuntu where its archive answers.")
 @click.option("--out", type=click.Path(path_type=Path), default=REPO / "build/image", help="Where images go.")
 def build(profile: str, distribution: str | None, out: Path) -> None:

@@ -80,8 +80,11 @@ def build_image(profile: str, *, distribution: str | None, out: Path, say: Say) 
 
 
 def profiles() -> tuple[str, ...]:
-    """Profiles of the recipe."""
-    return tuple(sorted(path.name for path in (RECIPE / "mkosi.profiles").iterdir()))
+    """Profiles of the recipe. Raises TinyboxError where the recipe is not: the installed package goes without."""
+    try:
+        return tuple(sorted(path.name for path in (RECIPE / "mkosi.profiles").iterdir()))
+    except FileNotFoundError:
+        raise TinyboxError(f"no recipe at {RECIPE}", hint="build images from a checkout of the sources") from None
 
 
 def describe(profile: str, out: Path, distribution: str) -> Image:

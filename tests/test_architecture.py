@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "twin": {"twin", "core"},
     "cli": {"cli", "client", "core", "screen", "tinybox"},
     "firmware": {"firmware", "core", "hw"},
-    "provisioning": {"provisioning", "core", "hw"},
+    "provisioning": {"provisioning", "core", "hw", "tinybox"},
     "burnin": {"burnin", "core", "client"},
 }
 # The edges that go beyond a room's rule, each for one file and one reason.
