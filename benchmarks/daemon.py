@@ -1,17 +1,18 @@
 """What the daemon costs at 10 Hz with six busy cards: processor share, memory, and how steady its beat is.
 
-The beat is timed from outside: every turn of the loop sends its watchdog datagram, and this program is the watchdog.
+Turns are timed from outside: `time_unix_s` of the status is when a turn began, and this program asks often enough to
+miss none. Asking costs the daemon something, so the processor's share is measured before it, undisturbed.
 """
 
 import itertools
+import json
 import os
-import socket
-import tempfile
 import time
 from pathlib import Path
 from statistics import median, quantiles
 
 from benchmarks.rig import Rig, rig, tinybox
+from tinybox.client import fetch
 
 SETTLE_S = 8.0
 MEASURE_S = 30.0
@@ -35,37 +36,36 @@ def resident_mib(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def beats(listener: socket.socket, seconds: float) -> list[float]:
-    """Arrival times of the watchdog datagrams."""
+def turn_starts(socket_path: str, seconds: float) -> list[float]:
+    """When each turn of the loop began, as the status says; 0.1 ms fine."""
     found: list[float] = []
     end_s = time.monotonic() + seconds
     while time.monotonic() < end_s:
-        if listener.recv(256).startswith(b"WATCHDOG=1"):
-            found.append(time.monotonic())
+        began_s = json.loads(fetch(socket_path, "/status"))["time_unix_s"]
+        if not found or began_s != found[-1]:
+            found.append(began_s)
+        time.sleep(PERIOD_S / 3)
     return found
 
 
 def measure() -> None:
-    """Print the table."""
-    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        address = f"{folder}/notify"
-        listener.bind(address)
-        listener.settimeout(10)
-        with rig(extra={"NOTIFY_SOCKET": address}) as running:
-            print_table(running, listener)
+    """Load the six cards, let it settle, measure, print the table."""
+    with rig() as running:
+        tinybox("twin", "load", "gpu/all", "100", environment=running.environment)
+        time.sleep(SETTLE_S)
+        print_table(running)
 
 
-def print_table(running: Rig, listener: socket.socket) -> None:
-    """Load the six cards, let it settle, measure."""
-    tinybox("twin", "load", "gpu/all", "100", environment=running.environment)
-    beats(listener, SETTLE_S)
+def print_table(running: Rig) -> None:
+    """Cost first, undisturbed; then the beat."""
     before = (cpu_s(running.daemon_pid), children_cpu_s(running.daemon_pid), time.monotonic())
-    arrivals = beats(listener, MEASURE_S)
+    time.sleep(MEASURE_S)
     after = (cpu_s(running.daemon_pid), children_cpu_s(running.daemon_pid), time.monotonic())
     elapsed_s = after[2] - before[2]
-    periods = [b - a for a, b in itertools.pairwise(arrivals)]
-    errors_ms = sorted(abs(period - PERIOD_S) * 1e3 for period in periods)
-    print(f"\nDaemon, six busy cards of a twin, {elapsed_s:.0f} s, {len(arrivals) / elapsed_s:.2f} turns a second")
+    starts = turn_starts(running.environment["TINYBOX_RUN_DIR"] + "/tinyboxd.sock", MEASURE_S)
+    turns_per_s = (len(starts) - 1) / (starts[-1] - starts[0])
+    errors_ms = sorted(abs(b - a - PERIOD_S) * 1e3 for a, b in itertools.pairwise(starts))
+    print(f"\nDaemon, six busy cards of a twin, {elapsed_s:.0f} s, {turns_per_s:.2f} turns a second")
     print("| what | measured | target |\n|---|---|---|")
     print(f"| processor, % of one core | {100 * (after[0] - before[0]) / elapsed_s:.2f} | ≤ 1.5 |")
     print(f"| the tools it runs, % of one core | {100 * (after[1] - before[1]) / elapsed_s:.2f} | |")

@@ -17,7 +17,7 @@ def status_document(snapshot: Snapshot, decision: Decision, *, source: str, box:
         "schema": SCHEMA,
         "source": source,
         "box": box,
-        "time_unix_s": round(snapshot.unix_s, 3),
+        "time_unix_s": round(snapshot.unix_s, 4),
         "power": {
             "wall_w": _rounded(power.wall_w, 1),
             "wall_source": power.wall_source,

@@ -40,9 +40,9 @@ class Machine:
         """Everything as of now; the slow parts as of their last round. What ended their thread is raised here."""
         if self._bug is not None:
             raise self._bug
-        now_s = time.monotonic()
+        now_s, unix_s = time.monotonic(), time.time()
         fast = self._hardware.read_fast(now_s)
-        return assemble(fast, self._slow, now_s, time.time(), self._write_faults)
+        return assemble(fast, self._slow, now_s, unix_s, self._write_faults)
 
     def apply(self, actions: tuple[Action, ...]) -> None:
         """Every action, one by one: a card that refuses does not keep the others from being limited."""

@@ -32,6 +32,8 @@ settings are in /etc/tinybox/config.toml ('tinybox config show' prints them with
 example: eval "$(tinybox twin env)" && tinyboxd
 """
 
+SWITCH_INTERVAL_S = 0.0005
+
 log = logging.getLogger("tinyboxd")
 
 
@@ -91,6 +93,8 @@ def _govern(folders: Folders, hardware: Hardware, box: Box, config: Config) -> N
         signal.signal(number, lambda *_: loop.stop())
     server.start()
     machine.start()
+    # The loop shares the interpreter with the API and the slow sensors: it waits for either this long, not 5 ms.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.collect()
     gc.freeze()  # what is loaded by now stays: the collector need not walk it ten times a second
     try:
