@@ -12,6 +12,7 @@ import pytest
 
 from provisioning.image import REPO, Image, build_image, say_on_stderr
 from provisioning.vm import Machine, wait_until
+from tinybox.core.errors import TinyboxError
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(1500)]  # the first builds and boots
 READY_S = 600.0
@@ -42,9 +43,12 @@ def machine(image: Image) -> Iterator[Machine]:
 def wait_ready(machine: Machine) -> None:
     """Booted to the end, the daemon ready, every slow sensor read once."""
     wait_until(machine, BOOTED, seconds=READY_S, say=lambda *_: None, what="boot")
-    wait_until(
-        machine, "tinybox status --json | grep -q '\"rpm\": [0-9]'", seconds=120, say=lambda *_: None, what="BMC"
-    )
+    bmc_answers = "tinybox status --json | grep -q '\"rpm\": [0-9]'"
+    try:
+        wait_until(machine, bmc_answers, seconds=120, say=lambda *_: None, what="BMC")
+    except TinyboxError as error:
+        seen = machine.ssh("tinybox status; sudo journalctl --boot --no-pager | grep -iE 'tinybox|ipmi' | tail -60")
+        pytest.fail(f"{error.message}\n{seen}")
 
 
 def status(machine: Machine) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from tinybox.hw.hardware import Hardware, SlowReading, assemble
 
 SLOW_PERIOD_S = 2.0
 SLOW_SHARE = 10.0  # the slow thread rests this many times as long as it worked: BMC and drives cost processes
+LONGEST_REST_S = 10.0  # but a tool that hung until its time-out is asked again soon
 
 log = logging.getLogger("tinyboxd")
 
@@ -66,4 +67,4 @@ class Machine:
                 self._bug = error
                 return
             took_s = time.monotonic() - began_s
-            self._stop.wait(max(SLOW_PERIOD_S - took_s, SLOW_SHARE * took_s))
+            self._stop.wait(max(SLOW_PERIOD_S - took_s, min(SLOW_SHARE * took_s, LONGEST_REST_S)))

@@ -17,7 +17,7 @@ DRIVE_FIGURES = (
     *("model", "serial", "size_bytes", "temp_c", "used_pct"),
     *("media_errors", "critical_warning", "link_width", "link_gts"),
 )
-SLOW_STALE_S = 300.0  # under emulation a round takes up to half a minute, and ten times as long until the next
+SLOW_STALE_S = 120.0  # a round with every tool at its time-out, and the rest after it
 
 
 def check_health(snapshot: Snapshot, box: Box) -> tuple[Alert, ...]:
