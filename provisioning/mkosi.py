@@ -33,7 +33,7 @@ def _unpack_from(mirror: Mirror, target: Path) -> None:
     """Fetch the package with an apt of its own, so that this machine's sources stay as they are."""
     work = target.with_suffix(".apt")
     shutil.rmtree(work, ignore_errors=True)
-    for folder in ("lists/partial", "cache/archives/partial", "etc", "fetched"):
+    for folder in ("lists/partial", "cache/archives/partial", "etc", "fetched", "none"):
         (work / folder).mkdir(parents=True)
     (work / "etc/sources.sources").write_text(mirror.sources())
     (work / "status").touch()
