@@ -6,6 +6,7 @@ forwarded port, so that the guest's own /dev/ipmi0 leads to the guest's own plan
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -25,6 +26,7 @@ BMC_PORT = 9624
 DATA_DRIVES = 4
 DATA_DRIVE_BYTES = 2 * 2**30
 BOOT_DRIVE_BYTES = 12 * 2**30
+COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 FIRMWARE = (
     (Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")),
     (Path("/usr/share/OVMF/OVMF_CODE.fd"), Path("/usr/share/OVMF/OVMF_VARS.fd")),
@@ -141,8 +143,8 @@ class Machine:
                 lines = file.read().decode("utf-8", "replace").splitlines()
         except OSError:
             return ""
-        printable = ["".join(c for c in line if c.isprintable()) for line in lines]
-        return next((line.strip() for line in reversed(printable) if line.strip()), "")
+        plain = ["".join(c for c in COLOUR.sub("", line) if c.isprintable()) for line in lines]
+        return next((line.strip() for line in reversed(plain) if line.strip()), "")
 
     def wait_off(self, seconds: float) -> bool:
         """Whether the machine went off by itself within so long."""

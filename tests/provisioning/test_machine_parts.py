@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from provisioning.esp import esp_offset_bytes, write_to_esp
-from provisioning.vm import can_use_kvm, free_port
+from provisioning.image import Image
+from provisioning.vm import Machine, can_use_kvm, free_port
 from tests.conftest import BIN
 from tinybox.core.errors import TinyboxError
 
@@ -41,6 +42,14 @@ def test_an_image_without_esp_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.raw").write_bytes(bytes(2**20))
     with pytest.raises(TinyboxError, match="has no EFI system partition"):
         write_to_esp(tmp_path / "empty.raw", "seed.toml", "")
+
+
+def test_the_consoles_last_line_is_plain_text(tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing"
+    machine = Machine(tmp_path, Image(nothing, nothing, nothing, "", "debian"))
+    assert machine.console_line() == ""
+    machine.serial_log.write_bytes(b"one\r\n\x1b[0;32m  OK  \x1b[0m Reached \x1b[0;1;39mtarget\x1b[0m\r\n\x1b[K\r\n")
+    assert machine.console_line() == "OK   Reached target"
 
 
 def test_two_ports_are_two() -> None:
