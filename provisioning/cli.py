@@ -1,4 +1,4 @@
-"""`tinybox-provision`: build the image, run it as a box, put it on one."""
+"""`tinybox-provision`: build the image, run it as a box."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ HELP = {"help_option_names": ["-h", "--help"]}
 @click.group(context_settings=HELP, epilog="Example: 'tinybox-provision image build --profile sim'")
 @click.version_option(__version__, prog_name="tinybox-provision")
 def provision() -> None:
-    """Build a box's image, run it in a virtual machine, put it on a box."""
+    """Build a box's image, run it in a virtual machine."""
 
 
 @provision.group(context_settings=HELP)

@@ -48,7 +48,7 @@ def free_port() -> int:
 
 @dataclass(slots=True)
 class Machine:
-    """One virtual box in a folder of its own. `start`, then `wait_ssh`, `ssh`, `reboot`, `power_off`."""
+    """One virtual box in a folder of its own. `prepare`, `start`, then `ssh`, `power_off`."""
 
     folder: Path
     image: Image
@@ -126,14 +126,6 @@ class Machine:
             said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
             raise TinyboxError(f"in the machine, '{script.strip()}' failed with {done.returncode}: {said}")
         return done.stdout
-
-    def answers(self) -> bool:
-        """Whether ssh lets us in now."""
-        try:
-            self.ssh("true", timeout_s=30.0)
-        except TinyboxError:
-            return False
-        return True
 
     def console_line(self) -> str:
         """The last thing the console said, for people who wait."""

@@ -158,6 +158,14 @@ def test_a_bad_setting_names_file_key_and_remedy(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 2
 
 
+def test_a_seed_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "seed.toml").write_bytes("hostname = 'x'".encode("utf-16"))
+    done = tinybox("seed", "check", "--file", str(tmp_path / "seed.toml"))
+    assert done.returncode == 1
+    assert "it is not UTF-8 text" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+
+
 def test_completion_knows_the_commands() -> None:
     environment = {**CLEAN, "_TINYBOX_COMPLETE": "bash_complete", "COMP_WORDS": "tinybox st", "COMP_CWORD": "1"}
     assert "status" in tinybox(environment=environment).stdout

@@ -78,6 +78,23 @@ def test_a_box_with_a_key_too_many_is_refused(tmp_path: Path) -> None:
         load_box("odd", tmp_path)
 
 
+SENSELESS = [
+    ("clock_mhz = 800, ", "clock_mhz = 400, ", "clock_table"),
+    ("efficiency_min = 0.89", "efficiency_min = 89.0", "efficiency_min"),
+    ("clock_table_margin = 1.15", "clock_table_margin = 0.5", "clock_table_margin"),
+    ('"0000:23:00.0"', '"0000:03:00.0"', "gpu.slots"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "words"), SENSELESS)
+def test_a_box_that_cannot_be_meant_is_refused(old: str, new: str, words: str, tmp_path: Path) -> None:
+    text = (BOXES / "red.toml").read_text()
+    assert old in text
+    (tmp_path / "odd.toml").write_text(text.replace(old, new))
+    with pytest.raises(TinyboxError, match=words):
+        load_box("odd", tmp_path)
+
+
 def test_what_else_is_on_the_circuit_comes_off_the_promise(tmp_path: Path) -> None:
     box = load_box("red")
     config = load_config(write(tmp_path, "[circuit]\nother_load_a = 2.0\n"))

@@ -212,6 +212,28 @@ def test_a_bad_configuration_is_one_line_and_the_cards_go_to_their_floor(
         config.write_text(good)
 
 
+def test_a_broken_box_of_the_owners_still_means_the_floor(shared_twin: Rig) -> None:
+    config = Path(shared_twin.environment["TINYBOX_CONFIG"])
+    good = config.read_text()
+    boxes, state = config.parent / "boxes", Path(shared_twin.environment["TINYBOX_STATE_DIR"])
+    boxes.mkdir()
+    (boxes / "mine.toml").write_text("title = ")
+    state.mkdir(exist_ok=True)
+    (state / "box").write_text("mine\n")
+    chip = next((Path(shared_twin.environment["TINYBOX_ROOT"]) / DEVICES / RED.gpu.slots[0] / "hwmon").iterdir())
+    (chip / "power1_cap").write_text("290000000")
+    config.write_text(good.replace('box = "red"', 'box = "mine"'))
+    try:
+        done = shared_twin.run(program="tinyboxd")
+        assert done.returncode == 1
+        assert "mine.toml: not valid TOML" in done.stderr
+        assert floor(shared_twin)
+    finally:
+        config.write_text(good)
+        shutil.rmtree(boxes)
+        (state / "box").write_text("red\n")
+
+
 def test_a_machine_that_is_another_box_is_refused_with_the_cards_at_their_floor(shared_twin: Rig) -> None:
     config = Path(shared_twin.environment["TINYBOX_CONFIG"])
     good = config.read_text()

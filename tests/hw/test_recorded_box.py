@@ -138,6 +138,32 @@ def test_a_supply_that_is_missing_is_a_fault(copy: Host) -> None:
     assert [fault.device for fault in fast.faults] == [f"psu/{RED.psu.count - 1}"]
 
 
+def test_a_supply_that_comes_back_under_another_number_is_found_again(copy: Host) -> None:
+    hwmon = copy.root / "sys/class/hwmon"
+    hardware = Hardware(copy, RED, Config())
+    assert len(hardware.read_fast(10.0).psus) == RED.psu.count
+    device = copy.root / "sys/devices/platform/i2c-twin/i2c-0/0-0059/hwmon"
+    (device / "hwmon8").rename(device / "hwmon9")
+    (hwmon / "hwmon8").unlink()
+    (hwmon / "hwmon9").symlink_to("../../devices/platform/i2c-twin/i2c-0/0-0059/hwmon/hwmon9")
+    for attribute in hardware._psus._supplies[1].figures:
+        attribute.attribute.close()  # as the kernel does for descriptors of a device that went
+    assert len(hardware.read_fast(20.0).psus) == RED.psu.count
+    assert all(psu.in_w is not None for psu in hardware.read_fast(20.1).psus)
+    hardware.release()
+
+
+def test_what_cannot_be_read_of_a_drive_or_a_folder_stops_nothing(copy: Host) -> None:
+    model = copy.root / "sys/class/nvme/nvme1/model"
+    model.unlink()
+    model.mkdir()  # reading it fails, and not because it is absent
+    (copy.root / "sys/class/powercap").rename(copy.root / "moved")
+    (copy.root / "sys/class/powercap").write_text("no folder")
+    fast, slow = look(copy)
+    assert slow.drives[1].model is None
+    assert any("no RAPL" in fault.reason for fault in fast.faults)
+
+
 def mismatches(host: Host) -> list[tuple[Severity, str]]:
     return [(fault.severity, fault.reason) for fault in Hardware(host, RED, Config()).mismatch()]
 
@@ -150,13 +176,14 @@ def test_other_cards_are_a_mismatch(copy: Host) -> None:
     for slot in RED.gpu.slots:
         (copy.root / "sys/bus/pci/devices" / slot / "device").write_text("0x7550\n")
     found = mismatches(copy)
-    assert len(found) == len(RED.gpu.slots)
+    assert len(found) == len(RED.gpu.slots) + 1
+    assert found[-1] == (Severity.WARNING, "0 of the box's 6 cards 1002:744c found")
     assert found[0] == (Severity.CRITICAL, "graphics card 1002:7550 at 0000:03:00.0, the box has 1002:744c")
 
 
 def test_one_more_card_of_another_kind_is_only_a_warning(copy: Host) -> None:
     (copy.root / "sys/bus/pci/devices" / RED.gpu.slots[0] / "device").write_text("0x7550\n")
-    assert [severity for severity, _ in mismatches(copy)] == [Severity.WARNING]
+    assert [severity for severity, _ in mismatches(copy)] == [Severity.WARNING, Severity.WARNING]
 
 
 def test_slots_keep_their_cards_and_strays_take_the_empty_ones(copy: Host) -> None:

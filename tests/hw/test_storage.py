@@ -1,14 +1,15 @@
 """What may be done with a set of drives, as a table: what carries anything is never touched."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tinybox.core.box import load_box
-from tinybox.core.errors import TinyboxError
+from tinybox.core.errors import HardwareError, TinyboxError
 from tinybox.hw.host import Host
-from tinybox.hw.storage import ARRAY_DEVICE, ArrayState, DataDrive, Step, plan_array, what_is_on
+from tinybox.hw.storage import ARRAY_DEVICE, ArrayState, DataDrive, Step, array_of, plan_array, what_is_on
 
 KIND = load_box("red").storage
 BOOT = DataDrive("/dev/nvme0n1", 10**12, True, "a gpt signature")
@@ -77,10 +78,36 @@ def test_a_person_has_to_look_first(why: str, drives: tuple[DataDrive, ...], wor
     assert caught.value.hint
 
 
+def test_an_array_that_is_not_ours_is_never_formatted() -> None:
+    foreign = replace(RUNNING, content=None, is_ours=False)
+    with pytest.raises(TinyboxError, match="an array that this box did not make"):
+        plan_array((BOOT, *OURS), (foreign,), KIND)
+    assert plan_array((BOOT, *OURS), (replace(foreign, content="xfs"),), KIND).steps == (Step.MOUNT,)
+
+
+class Examining(Host):
+    """A machine whose mdadm gives one answer."""
+
+    def __init__(self, answer: str) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def run(self, argv: Sequence[str], *, timeout_s: float = 10.0) -> str:
+        """Only mdadm is asked."""
+        raise HardwareError(self._answer)
+
+
+def test_a_drive_that_cannot_be_examined_is_not_taken_for_blank() -> None:
+    assert array_of(Examining("'mdadm' failed with 1: mdadm: No md superblock detected on /dev/nvme1n1."), "x") is None
+    with pytest.raises(HardwareError, match="did not end"):
+        array_of(Examining("'mdadm' did not end within 10 s"), "x")
+
+
 CONTENT = [
     ("nothing but zeros", 0, b"", None),
     ("one byte at the start", 7, b"\x01", "data of an unknown kind"),
     ("one byte at the very end", 8 * 2**20 - 1, b"\x01", "data of an unknown kind"),
+    ("ext4 in a partition whose table is gone", 2**20 + 1080, b"\x53\xef", "data of an unknown kind"),
     ("a page in the middle", 4 * 2**20, b"\x01" * 4096, "data of an unknown kind"),
     ("an XFS superblock", 0, b"XFSB" + bytes([0, 0, 16, 0]) + bytes(92) + b"\xb4\xa5" + bytes(2), "signature"),
     ("a swap area", 4096 - 10, b"SWAPSPACE2", "signature"),

@@ -169,8 +169,36 @@ def test_limits_hold_any_share_that_the_levers_reach(share_w: float, least_w: fl
     gpu = card(0, red, cap_min_w=least_w)
     limits = limits_for(share_w, gpu, red.gpu)
     held_w = board_max_w(replace(gpu, cap_w=limits.cap_w, clock_limit_mhz=limits.clock_mhz), red.gpu)
-    floor_w = min(power_at_clock_w(red.gpu.clock_min_mhz, red.gpu), max(least_w, 0.0) / red.gpu.socket_to_board_min)
-    assert held_w <= max(share_w, floor_w, power_at_clock_w(red.gpu.clock_min_mhz, red.gpu) if least_w > 0 else 0.0)
+    assert held_w <= max(share_w, power_at_clock_w(red.gpu.clock_min_mhz, red.gpu))
+
+
+def test_the_floor_is_the_lowest_clock_and_never_a_cap_of_nothing(red: Box) -> None:
+    for least_w in (0.0, 100.0, 261.0):
+        actions = failsafe_actions([card(0, red, cap_min_w=least_w)], red.gpu)
+        assert SetClockLimit("gpu/0", red.gpu.clock_min_mhz) in actions
+        assert [action.cap_w >= 100 for action in actions if isinstance(action, SetCap)] == [True]
+
+
+def test_a_lower_limit_counts_only_after_its_own_settling_time(red: Box) -> None:
+    """Read back at 0 s: 322 W; at 1 s: 106 W. At 1 s the card is believed to be at 322, not at 106."""
+    memory = fresh_memory(Config())
+    grants = []
+    for tenth in range(25):
+        clock_mhz, cap_w = (500, 261.0) if tenth >= 11 else (2965, 261.0) if tenth >= 1 else (2965, 333.0)
+        gpu = card(0, red, cap_w=cap_w, clock_limit_mhz=clock_mhz)
+        decision, memory = decide(machine(red, tenth / 10, gpus=(gpu,)), red, Config(), memory)
+        grants.append(round(decision.power.grants[0].board_w))
+    assert grants[0] == 411
+    assert grants[10] == 411 and grants[11] == 322
+    assert grants[20] == 322 and grants[21] == 106
+
+
+def test_a_card_that_was_never_there_keeps_its_share_but_costs_the_others_no_more(red: Box) -> None:
+    gone = Gpu(id="gpu/5", state=GpuState.GONE, pci=red.gpu.slots[5])
+    whole, _, _ = govern(machine(red), red, seconds=5)
+    snapshot = machine(red)
+    after, _, _ = govern(replace(snapshot, gpus=(*snapshot.gpus[:5], gone)), red, seconds=5)
+    assert after.gpus[0].clock_limit_mhz == whole.gpus[0].clock_limit_mhz
 
 
 # What may happen to a card between two looks.

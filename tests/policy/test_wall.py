@@ -67,6 +67,18 @@ def test_a_circuit_of_another_voltage_is_a_critical_alert(red: Box, circuit: Cir
     assert decision.power.gpu_pool_w < 1100  # a lying voltmeter buys no watts: at most nominal +5 %
 
 
+@pytest.mark.parametrize(
+    ("volts", "counted"), [((116.0, 150.0), 116.0), ((116.0, 124.0), 116.0), ((119.0, 3.0), 119.0)]
+)
+def test_of_two_voltmeters_the_lower_likely_one_counts(
+    volts: tuple[float, float], counted: float, red: Box, circuit: Circuit
+) -> None:
+    psus = tuple(Psu(f"psu/{i}", 120.0, volt) for i, volt in enumerate(volts))
+    wall = read_wall(machine(red, psus=psus), red, circuit, ())
+    assert wall.line_v == counted
+    assert "disagree on the line" in wall.alerts[0].reason
+
+
 def test_two_equal_sources_are_three_decibels_louder() -> None:
     assert sum_dba([40.0, 40.0]) == pytest.approx(43.01, abs=0.01)
     assert sum_dba([]) == -math.inf

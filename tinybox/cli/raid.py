@@ -8,7 +8,7 @@ from tinybox.core.box import StorageKind, load_box
 from tinybox.core.config import Folders, load_config
 from tinybox.core.errors import HardwareError, TinyboxError
 from tinybox.hw.host import Host
-from tinybox.hw.storage import Plan, carry_out, inspect_drives, plan_array
+from tinybox.hw.storage import Plan, Step, carry_out, inspect_drives, plan_array
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,9 +23,10 @@ def plan(as_json: bool) -> None:
     _show(_planned(Host.from_environment())[0], as_json=as_json)
 
 
-@raid.command(epilog="Example: 'tinybox raid assemble'")
+@raid.command(epilog="Examples: 'tinybox raid assemble', 'tinybox raid assemble --yes'")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
-def assemble(as_json: bool) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask before a new array is made.")
+def assemble(as_json: bool, yes: bool) -> None:
     """Assemble and mount the array, or create it on blank drives.
 
     A drive that carries anything is never touched: not a file system, not a member of another array, not a single
@@ -33,6 +34,8 @@ def assemble(as_json: bool) -> None:
     """
     host = Host.from_environment()
     planned, kind = _planned(host)
+    if {Step.CREATE, Step.FORMAT} & set(planned.steps) and not yes:
+        click.confirm(f"{planned.words} on {', '.join(planned.drives)}. Go on?", abort=True, err=True)
     try:
         carry_out(host, planned, kind)
     except HardwareError as error:

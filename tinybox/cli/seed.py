@@ -11,6 +11,7 @@ from tinybox.core.seed import FILE_NAME, Seed, parse_seed
 from tinybox.hw.host import Host
 
 DEFAULT = Path("/efi") / FILE_NAME
+FIRST_PERSON_UID = 1000  # below are the system's own accounts (Debian policy 9.2.2)
 SUDOERS = Path("/etc/sudoers.d/tinybox")
 
 
@@ -51,6 +52,8 @@ def read_seed(path: Path) -> Seed:
         return parse_seed(path.read_text(), where=str(path))
     except OSError as error:
         raise TinyboxError(f"cannot read {path}: {error.strerror}", hint="see docs/seed.md") from None
+    except UnicodeDecodeError:
+        raise TinyboxError(f"cannot read {path}: it is not UTF-8 text", hint="save it as UTF-8") from None
 
 
 def set_hostname(host: Host, name: str) -> None:
@@ -66,6 +69,8 @@ def make_user(host: Host, found: Seed) -> None:
     except KeyError:
         host.run(("useradd", "--create-home", "--shell", "/bin/bash", "--groups", "sudo", found.user))
         account = pwd.getpwnam(found.user)
+    if account.pw_uid < FIRST_PERSON_UID:
+        raise TinyboxError(f"'{found.user}' is an account of the system", hint="name another user in the seed")
     SUDOERS.touch(mode=0o440)
     SUDOERS.write_text(f"{found.user} ALL=(ALL) NOPASSWD: ALL\n")
     folder = Path(account.pw_dir) / ".ssh"

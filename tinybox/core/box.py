@@ -159,4 +159,21 @@ def load_box(name: str, own: Path | None = None) -> Box:
     except tomllib.TOMLDecodeError as error:
         raise TinyboxError(f"{path}: not valid TOML: {error}", hint="mend the file at that line") from None
     table.pop("plant", None)  # the twin's own constants: no policy may know them
-    return read_table(Box, {"name": name, **table}, where=str(path))
+    box = read_table(Box, {"name": name, **table}, where=str(path))
+    if (wrong := _senseless(box)) is not None:
+        raise TinyboxError(f"{path}: {wrong}", hint="compare it with a box of the suite")
+    return box
+
+
+def _senseless(box: Box) -> str | None:
+    """What cannot be meant, where every key is of the right type."""
+    points = [(point.clock_mhz, point.board_power_max_w) for point in box.gpu.clock_table]
+    if len(points) < 2 or points != sorted(points) or len({clock for clock, _ in points}) < len(points):
+        return "'gpu.clock_table' wants at least two points, clocks and watts both rising"
+    if not (0 < box.gpu.socket_to_board_min <= 1 and 0 < box.psu.efficiency_min <= 1 and 0 < box.psu.power_factor <= 1):
+        return "'socket_to_board_min', 'efficiency_min' and 'power_factor' are shares above 0 and at most 1"
+    if box.gpu.clock_table_margin < 1 or not 0 < box.gpu.cap_min_w <= box.gpu.cap_max_w:
+        return "'clock_table_margin' is at least 1, 'cap_min_w' above 0 and at most 'cap_max_w'"
+    if not box.gpu.slots or len(set(box.gpu.slots)) < len(box.gpu.slots):
+        return "'gpu.slots' names no slot, or one of them twice"
+    return None

@@ -66,7 +66,7 @@ def run(folders: Folders, host: Host) -> None:
             box = load_box(config.box, folders.boxes)
             circuit_of(box, config)
         except TinyboxError:
-            _floor(Hardware(host, load_box(_last_box(folders), folders.boxes), Config()))
+            _floor(Hardware(host, _last_box(folders), Config()))
             raise
         hardware = Hardware(host, box, config)
         _floor(hardware)  # failsafe first: more than the floor has to be earned by a first good look
@@ -160,8 +160,12 @@ def hold_lock(folder: Path) -> IO[str]:
 
 
 def _floor(hardware: Hardware) -> None:
-    """Every card to its lowest limits, whatever some of them answer."""
-    gpus = hardware.read_fast(time.monotonic()).gpus
+    """Every card to its lowest limits, whatever some of them answer, and even where reading is what fails."""
+    try:
+        gpus = hardware.read_fast(time.monotonic()).gpus
+    except Exception:
+        log.exception("cannot read the cards: they are taken for awake")
+        gpus = hardware.assumed_gpus()
     for fault in hardware.failsafe(failsafe_actions(gpus, hardware.box.gpu)):
         log.warning("%s: %s", fault.device, fault.reason)
 
@@ -175,13 +179,16 @@ def _refuse_foreign(hardware: Hardware, box: Box, folders: Folders) -> None:
         log.warning("%s: %s", fault.device, fault.reason)
 
 
-def _last_box(folders: Folders) -> str:
-    """The kind of box that last governed here; the first product where nobody knows."""
+def _last_box(folders: Folders) -> Box:
+    """The kind of box that last governed here; the first product where nobody knows, or its file is broken."""
     try:
         name = (folders.state / "box").read_text().strip()
     except OSError:
         name = ""
-    return name if name in known_boxes(folders.boxes) else "red"
+    try:
+        return load_box(name, folders.boxes)
+    except TinyboxError:
+        return load_box("red")
 
 
 def _remember_box(state: Path, name: str) -> None:

@@ -210,7 +210,10 @@ class AmdCard:
     def _write_cap(self, cap_w: float) -> None:
         name = f"{self._folder}/{self._hwmon}/power1_cap"
         self._host.write_text(name, f"{round(cap_w * 1e6)}")
-        held_w = float(self._host.read_text(name)) / 1e6
+        try:
+            held_w = float(self._host.read_text(name)) / 1e6
+        except ValueError as error:
+            raise HardwareError(f"the card's cap reads back as no number: {error}") from None
         if abs(held_w - cap_w) > CAP_TOLERANCE_W:
             raise HardwareError(f"the card holds a cap of {held_w:.0f} W after {cap_w:.0f} W was written")
 

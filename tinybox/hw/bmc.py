@@ -10,6 +10,7 @@ from tinybox.hw.host import Host
 FAN_NAME = re.compile(r"FAN\s*(\d+)", re.IGNORECASE)
 PSU_POWER_NAME = re.compile(r"PSU\d+ PIN", re.IGNORECASE)
 DCMI_POWER = re.compile(r"Instantaneous power reading:\s*(\d+)\s*Watts")
+DCMI_REST_ROUNDS = 20  # after a failure
 TIMEOUT_S = 20.0  # a full sensor list over a slow KCS takes seconds
 
 
@@ -50,7 +51,7 @@ class BmcDriver:
         self._host = host
         self._config = config
         self._fans_expected = fans_expected
-        self._has_dcmi = True
+        self._dcmi_rest = 0
 
     def read(self) -> tuple[Bmc, tuple[Fan, ...], tuple[Fault, ...]]:
         """Its sensors now. Takes as long as the controller takes: never call it from the fast loop."""
@@ -71,13 +72,14 @@ class BmcDriver:
         return bmc, self._fans(sensors), self._fan_faults(sensors)
 
     def _dcmi_power(self) -> float | None:
-        """DCMI's own reading is finer than the 8-bit sensors; a controller that has none is asked once."""
-        if not self._has_dcmi:
+        """DCMI's own reading is finer than the 8-bit sensors; a controller that has none is asked now and then."""
+        if self._dcmi_rest > 0:
+            self._dcmi_rest -= 1
             return None
         try:
             return parse_dcmi_power(self._host.run(ipmitool(self._config, "dcmi", "power", "reading")))
         except HardwareError:
-            self._has_dcmi = False
+            self._dcmi_rest = DCMI_REST_ROUNDS
             return None
 
     def _fan_speeds(self, sensors: dict[str, float]) -> dict[int, float]:

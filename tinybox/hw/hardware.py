@@ -8,7 +8,7 @@ from tinybox.core.actions import Action
 from tinybox.core.box import Box
 from tinybox.core.config import Config
 from tinybox.core.errors import HardwareError
-from tinybox.core.snapshot import Bmc, Cpu, Drive, Fan, Fault, Gpu, Psu, Raid, Severity, Snapshot
+from tinybox.core.snapshot import Bmc, Cpu, Drive, Fan, Fault, Gpu, GpuState, Psu, Raid, Severity, Snapshot
 from tinybox.hw.amd import AmdCard
 from tinybox.hw.bmc import BmcDriver
 from tinybox.hw.cpu import CpuDriver
@@ -61,7 +61,7 @@ class Hardware:
         faults: list[Fault] = []
         if now_s >= self._rescan_s:
             self._rescan_s = now_s + RESCAN_S
-            self._assign_slots(faults)
+            self._assign_slots()
         gpus = []
         for card in self._cards.values():
             gpu, found = card.read(now_s)
@@ -91,9 +91,14 @@ class Hardware:
         for action in actions:
             try:
                 self.apply(action)
-            except HardwareError as error:
+            except Exception as error:  # noqa: BLE001 - the last resort: no surprise of one card may spare the next
                 faults.append(Fault(action.gpu, str(error), Severity.CRITICAL))
         return tuple(faults)
+
+    def assumed_gpus(self) -> tuple[Gpu, ...]:
+        """Every card of the box as if it were awake, with the levers of its kind: for when reading fails."""
+        has_lever = self.box.gpu.overdrive
+        return tuple(Gpu(c.id, GpuState.AWAKE, c.address, has_clock_lever=has_lever) for c in self._cards.values())
 
     def mismatch(self) -> tuple[Fault, ...]:
         """How this machine differs from the box: critical where the box's figures would not be true of it."""
@@ -109,6 +114,9 @@ class Hardware:
         if len(right) > len(kind.slots):
             reason = f"{len(right)} cards {kind.pci_id} found, the box has {len(kind.slots)}"
             found.append(Fault("box", reason, Severity.CRITICAL))
+        if len(right) < len(kind.slots):
+            reason = f"{len(right)} of the box's {len(kind.slots)} cards {kind.pci_id} found"
+            found.append(Fault("box", reason, Severity.WARNING))
         return tuple(found)
 
     def release(self) -> None:
@@ -118,13 +126,9 @@ class Hardware:
         self._cpu.close()
         self._psus.close()
 
-    def _assign_slots(self, faults: list[Fault]) -> None:
+    def _assign_slots(self) -> None:
         """Cards at addresses the box does not list take the empty slots in order of address, and keep them."""
-        try:
-            present = [c.address for c in graphics_cards(self._host, self._known) if c.pci_id == self.box.gpu.pci_id]
-        except HardwareError as error:
-            faults.append(Fault("box", f"the PCI bus is unreadable: {error}"))
-            return
+        present = [c.address for c in graphics_cards(self._host, self._known) if c.pci_id == self.box.gpu.pci_id]
         seated = {card.address for card in self._cards.values()}
         empty = [i for i, card in self._cards.items() if card.address not in present]
         for address in present:

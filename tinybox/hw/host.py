@@ -119,13 +119,11 @@ class Host:
             raise _as_hardware_error(f"write {text.strip()!r} to", path, error) from None
 
     def list_dir(self, relative: str) -> tuple[str, ...]:
-        """Names in a folder, sorted; empty when it is not there."""
+        """Names in a folder, sorted; empty when it is not there or cannot be listed: then nothing is found in it."""
         try:
             return tuple(sorted(os.listdir(self.path(relative))))  # noqa: PTH208
-        except FileNotFoundError:
+        except OSError:
             return ()
-        except OSError as error:
-            raise _as_hardware_error("list", self.path(relative), error) from None
 
     def resolve(self, relative: str) -> str:
         """The path with links followed, again relative to the root."""

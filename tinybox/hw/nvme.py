@@ -6,7 +6,7 @@ from typing import Any
 
 from tinybox.core.errors import HardwareError
 from tinybox.core.snapshot import Drive, Fault
-from tinybox.hw.host import AbsentError, Host
+from tinybox.hw.host import Host
 from tinybox.hw.pcie import read_link
 
 NVME = "sys/class/nvme"
@@ -76,7 +76,7 @@ def _number(table: dict[str, Any], *names: str) -> int | None:
 def _text(host: Host, path: str) -> str | None:
     try:
         return host.read_text(path)
-    except AbsentError:
+    except HardwareError:
         return None
 
 

@@ -59,11 +59,14 @@ class PsuDriver:
 
     def read(self, now_s: float) -> tuple[tuple[Psu, ...], tuple[Fault, ...]]:
         """Every supply."""
-        if len(self._supplies) < self._expected and now_s >= self._look_again_s:
+        readings = [supply.read() for supply in self._supplies]
+        talking = sum(psu.in_w is not None for psu, _ in readings)
+        if talking < self._expected and now_s >= self._look_again_s:
+            # Also when one went silent: its driver may be back under another hwmon number.
             self._look_again_s = now_s + LOST_PERIOD_S
             self.close()
             self._supplies = self._find()
-        readings = [supply.read() for supply in self._supplies]
+            readings = [supply.read() for supply in self._supplies]
         faults = [fault for _, found in readings for fault in found]
         for index in range(len(self._supplies), self._expected):
             faults.append(Fault(f"psu/{index}", "no PMBus sensor: this supply's power is unknown"))

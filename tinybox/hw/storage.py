@@ -5,7 +5,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -16,10 +16,12 @@ from tinybox.hw.host import Host
 
 ARRAY_NAME = "tinybox"
 ARRAY_DEVICE = f"/dev/md/{ARRAY_NAME}"
-END_BYTES = 2**20  # signatures, partition tables and their copies lie at the ends
+END_BYTES = 64 * 2**20  # signatures, partition tables and the first partition's file system lie at the ends
+CHUNK_BYTES = 2**20
 SAMPLES = 1024
 SAMPLE_BYTES = 4096
 LONG_S = 120.0
+NO_SUPERBLOCK = "No md superblock"  # mdadm --examine, of a drive that is no member of anything
 
 
 class Step(StrEnum):
@@ -44,12 +46,13 @@ class DataDrive:
 
 @dataclass(frozen=True, slots=True)
 class ArrayState:
-    """An assembled array over members of ours: its device, what is on it, where it is mounted."""
+    """An assembled array: its device, what is on it, where it is mounted, and whether it carries our name."""
 
     device: str
     uuid: str
     content: str | None
     mount: str | None
+    is_ours: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,9 @@ def _plan_existing(members: Sequence[DataDrive], arrays: Sequence[ArrayState], k
         return Plan((Step.ASSEMBLE, Step.MOUNT), names, "an array of ours: assemble and mount")
     if array.mount is not None:
         return Plan((), names, f"already mounted at {array.mount}", array.device)
+    if array.content is None and not array.is_ours:
+        hint = "nothing was touched: it may be unused, or carry data without a file system; mount or stop it by hand"
+        raise TinyboxError(f"{array.device} is an array that this box did not make, without a file system", hint=hint)
     if array.content is None:
         words = "an array of ours that was never formatted: format and mount"
         return Plan((Step.FORMAT, Step.MOUNT), names, words, array.device)
@@ -122,7 +128,7 @@ def inspect_drives(host: Host) -> tuple[tuple[DataDrive, ...], tuple[ArrayState,
 
 def _inspect_drive(host: Host, disk: dict[str, Any]) -> DataDrive:
     device = disk["path"]
-    array = _array_of(host, device)
+    array = array_of(host, device)
     return DataDrive(
         device=device,
         size_bytes=int(disk["size"]),
@@ -140,12 +146,14 @@ def _is_used(disk: dict[str, Any]) -> bool:
     return any(_is_used(child) for child in children)
 
 
-def _array_of(host: Host, device: str) -> str | None:
+def array_of(host: Host, device: str) -> str | None:
     """UUID of the array this drive is a member of, by its own superblock."""
     try:
         text = host.run(("mdadm", "--examine", "--export", device))
-    except HardwareError:
-        return None  # no superblock: mdadm calls that an error
+    except HardwareError as error:
+        if NO_SUPERBLOCK in str(error):
+            return None  # mdadm calls that an error
+        raise  # a drive that cannot be examined may be a member: better no array than a new one over it
     fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     return fields.get("MD_UUID")
 
@@ -156,7 +164,8 @@ def _inspect_array(host: Host, child: dict[str, Any]) -> ArrayState:
     fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     mounts = [mount for mount in child.get("mountpoints") or () if mount]
     content = child.get("fstype") or what_is_on(host, device, int(child["size"]))
-    return ArrayState(device, fields.get("MD_UUID", ""), content, mounts[0] if mounts else None)
+    is_ours = fields.get("MD_NAME", "").rpartition(":")[2] == ARRAY_NAME
+    return ArrayState(device, fields.get("MD_UUID", ""), content, mounts[0] if mounts else None, is_ours)
 
 
 def what_is_on(host: Host, device: str, size_bytes: int) -> str | None:
@@ -169,13 +178,25 @@ def what_is_on(host: Host, device: str, size_bytes: int) -> str | None:
         return " and ".join(sorted({f"a {signature['type']} signature" for signature in signatures}))
     descriptor = os.open(host.path(device), os.O_RDONLY | os.O_CLOEXEC)
     try:
-        ends = [(0, END_BYTES), (max(0, size_bytes - END_BYTES), END_BYTES)]
-        samples = [(i * size_bytes // SAMPLES // SAMPLE_BYTES * SAMPLE_BYTES, SAMPLE_BYTES) for i in range(SAMPLES)]
-        if any(any(os.pread(descriptor, length, offset)) for offset, length in (*ends, *samples)):
+        if any(_has_data(descriptor, offset, length) for offset, length in _places(size_bytes)):
             return "data of an unknown kind"
     finally:
         os.close(descriptor)
     return None
+
+
+def _places(size_bytes: int) -> Iterator[tuple[int, int]]:
+    """(offset, length) in bytes of all that has to be zero in a blank drive."""
+    for start in (0, max(0, size_bytes - END_BYTES)):
+        for offset in range(start, min(start + END_BYTES, size_bytes), CHUNK_BYTES):
+            yield offset, CHUNK_BYTES
+    for i in range(SAMPLES):
+        yield i * size_bytes // SAMPLES // SAMPLE_BYTES * SAMPLE_BYTES, SAMPLE_BYTES
+
+
+def _has_data(descriptor: int, offset: int, length: int) -> bool:
+    found = os.pread(descriptor, length, offset)
+    return found != bytes(len(found))
 
 
 def carry_out(host: Host, plan: Plan, kind: StorageKind) -> None:
@@ -187,7 +208,8 @@ def carry_out(host: Host, plan: Plan, kind: StorageKind) -> None:
             case Step.ASSEMBLE:
                 host.run(("mdadm", "--assemble", ARRAY_DEVICE, *plan.drives), timeout_s=LONG_S)
             case Step.FORMAT:
-                host.run((f"mkfs.{kind.filesystem}", "-q", "-L", ARRAY_NAME, plan.device), timeout_s=LONG_S)
+                # -K: the drives are blank; to discard terabytes takes minutes, and a cut in them leaves half of it.
+                host.run((f"mkfs.{kind.filesystem}", "-q", "-K", "-L", ARRAY_NAME, plan.device), timeout_s=LONG_S)
             case Step.MOUNT:
                 host.run(("mkdir", "-p", kind.mount))
                 host.run(("mount", "-t", kind.filesystem, "-o", "noatime", plan.device, kind.mount), timeout_s=LONG_S)

@@ -7,6 +7,7 @@ from tinybox.core.box import ClockPoint, GpuKind
 from tinybox.core.snapshot import Gpu
 
 CLOCK_STEP_MHZ = 10
+CAP_LEAST_W = 100.0  # no card was ever seen to obey less; and to amdgpu a cap of 0 means "keep the one you have"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ def board_max_w(gpu: Gpu, kind: GpuKind) -> float:
     """The most this card can draw under the limits read back from it; a limit nobody could read does not count."""
     bounds = [kind.board_power_max_w]
     if gpu.cap_w is not None:
-        bounds.append(gpu.cap_w / kind.socket_to_board_min)
+        bounds.append(max(gpu.cap_w, CAP_LEAST_W) / kind.socket_to_board_min)
     if gpu.clock_limit_mhz is not None:
         bounds.append(power_at_clock_w(gpu.clock_limit_mhz, kind))
     return min(bounds)
@@ -63,7 +64,7 @@ def limits_for(share_w: float, gpu: Gpu, kind: GpuKind) -> Limits:
 
     The cap is clamped to what the driver accepts; the result may still exceed the share where no lever reaches it.
     """
-    least = gpu.cap_min_w if gpu.cap_min_w is not None else kind.cap_min_w
+    least = max(gpu.cap_min_w if gpu.cap_min_w is not None else kind.cap_min_w, CAP_LEAST_W)
     most = gpu.cap_max_w if gpu.cap_max_w is not None else kind.cap_max_w
     wanted = float(int(share_w * kind.socket_to_board_min))
     cap_w = min(max(wanted, least), most)
@@ -77,5 +78,5 @@ def limits_for(share_w: float, gpu: Gpu, kind: GpuKind) -> Limits:
 
 
 def floor_limits(gpu: Gpu, kind: GpuKind) -> Limits:
-    """The lowest limits the card accepts."""
-    return limits_for(0.0, gpu, kind)
+    """The lowest limits the card accepts, by every lever it has."""
+    return limits_for(0.0, gpu, kind)  # no cap reaches 0 W, so the clock is at its lowest too

@@ -137,17 +137,27 @@ def _trim(wall_w: float | None, budget_w: float, trim: float, elapsed_s: float) 
 def _remember(gpu: Gpu, kind: GpuKind, memory: PowerMemory, now_s: float) -> Card:
     """The card's grant: higher limits count at once, lower ones when they were read back and have settled."""
     known = next((card for card in memory.cards if card.gpu == gpu.id), None)
-    if gpu.state is not GpuState.AWAKE:
-        # Limits survive sleep; a card that is gone may come back, so its share stays reserved.
-        return known or Card(gpu.id, board_max_w(gpu, kind))
+    if gpu.state is GpuState.GONE:
+        # It draws nothing. Its share stays reserved: once back it is limited in the turn that sees it.
+        return known or Card(gpu.id, 0.0)
+    if gpu.state is GpuState.ASLEEP:
+        return known or Card(gpu.id, board_max_w(gpu, kind))  # limits survive sleep; unknown ones count as none
     bound_w = board_max_w(gpu, kind)
     if known is None or bound_w >= known.grant_w:
         # A card first seen is already bound by what it read back, if those limits were there before us.
         return Card(gpu.id, bound_w, above_since_s=known.above_since_s if known else None)
-    since_s = known.lower_since_s if known.lower_w is not None and bound_w <= known.lower_w else now_s
-    if now_s - since_s >= SETTLE_S:
-        return Card(gpu.id, bound_w, above_since_s=known.above_since_s)
-    return replace(known, lower_w=bound_w, lower_since_s=since_s)
+    return _settle(known, bound_w, now_s)
+
+
+def _settle(known: Card, bound_w: float, now_s: float) -> Card:
+    """A card whose limits say less than its grant: believed once they have been in force for the settling time."""
+    if known.lower_w is None or bound_w > known.lower_w:
+        return replace(known, lower_w=bound_w, lower_since_s=now_s)
+    if now_s - known.lower_since_s < SETTLE_S:
+        return known
+    if bound_w < known.lower_w:  # the wait is over for what it began with; the rest waits in its turn
+        return replace(known, grant_w=known.lower_w, lower_w=bound_w, lower_since_s=now_s)
+    return Card(known.gpu, bound_w, above_since_s=known.above_since_s)
 
 
 def _is_stuck(gpu: Gpu, card: Card, now_s: float) -> bool:

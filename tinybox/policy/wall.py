@@ -1,7 +1,6 @@
 """Wall power from whoever can say it: the supplies, else the BMC, else a worst-leaning estimate."""
 
 from dataclasses import dataclass
-from statistics import median
 
 from tinybox.core.box import Box
 from tinybox.core.circuit import Circuit
@@ -9,6 +8,7 @@ from tinybox.core.decision import Alert, WallSource
 from tinybox.core.snapshot import GpuState, Severity, Snapshot
 
 MEAN_OVER_S = 1.0
+METERS_DIFFER = 0.03  # of the line: two supplies on one cord see the same volts
 LINE_TOLERANCE = 0.2  # a line further than this from nominal is a broken sensor or a wrong circuit
 DISAGREE_FRACTION = 0.1
 DISAGREE_W = 40.0  # two 8-bit PSU sensors of a BMC are ±8 W; its reading is up to seconds old
@@ -66,8 +66,8 @@ def estimate_w(snapshot: Snapshot, box: Box) -> float:
         elif gpu.power_w is None:
             dc_w += box.gpu.board_power_max_w
         else:
-            dc_w += max(gpu.power_w / box.gpu.socket_to_board, box.gpu.board_power_idle_w)
-    return dc_w / box.psu.efficiency_nominal
+            dc_w += max(gpu.power_w / box.gpu.socket_to_board_min, box.gpu.board_power_idle_w)
+    return dc_w / box.psu.efficiency_min
 
 
 def _psu_sum_w(snapshot: Snapshot, box: Box) -> float | None:
@@ -76,8 +76,13 @@ def _psu_sum_w(snapshot: Snapshot, box: Box) -> float | None:
 
 
 def _line_v(snapshot: Snapshot, circuit: Circuit, alerts: list[Alert]) -> float | None:
+    """The lowest voltmeter that can be true: one that lies upwards must not buy watts."""
     volts = [psu.in_v for psu in snapshot.psus if psu.in_v is not None]
-    line_v = median(volts) if volts else snapshot.bmc.line_v
+    likely = [volt for volt in volts if abs(volt - circuit.volts) <= LINE_TOLERANCE * circuit.volts]
+    line_v = min(likely or volts) if volts else snapshot.bmc.line_v
+    if volts and max(volts) - min(volts) > METERS_DIFFER * circuit.volts:
+        reason = f"the supplies disagree on the line: {min(volts):.0f} V and {max(volts):.0f} V; the lower one counts"
+        alerts.append(Alert("power", Severity.WARNING, reason))
     if line_v is None:
         reason = f"line voltage unreadable: the budget takes {circuit.volts * (1 - LINE_SAG):.0f} V"
         alerts.append(Alert("power", Severity.WARNING, reason))
