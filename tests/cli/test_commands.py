@@ -166,6 +166,14 @@ def test_a_seed_that_is_no_text_is_one_line(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 2
 
 
+def test_a_seed_for_an_account_of_the_system_is_refused(tmp_path: Path) -> None:
+    for user in ("daemon", "nobody"):
+        (tmp_path / "seed.toml").write_text(f'user = "{user}"\n')
+        done = tinybox("seed", "check", "--file", str(tmp_path / "seed.toml"))
+        assert done.returncode == 1
+        assert f"'{user}' is an account of the system" in done.stderr
+
+
 def test_completion_knows_the_commands() -> None:
     environment = {**CLEAN, "_TINYBOX_COMPLETE": "bash_complete", "COMP_WORDS": "tinybox st", "COMP_CWORD": "1"}
     assert "status" in tinybox(environment=environment).stdout

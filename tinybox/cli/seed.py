@@ -1,5 +1,6 @@
 """`tinybox seed`: apply the seed file, again at every boot, to the same effect."""
 
+import contextlib
 import os
 import pwd
 from pathlib import Path
@@ -11,7 +12,7 @@ from tinybox.core.seed import FILE_NAME, Seed, parse_seed
 from tinybox.hw.host import Host
 
 DEFAULT = Path("/efi") / FILE_NAME
-FIRST_PERSON_UID = 1000  # below are the system's own accounts (Debian policy 9.2.2)
+PEOPLE_UIDS = range(1000, 60000)  # the others are the system's own accounts (Debian policy 9.2.2)
 SUDOERS = Path("/etc/sudoers.d/tinybox")
 
 
@@ -47,13 +48,17 @@ def apply(path: Path, if_present: bool) -> None:
 
 
 def read_seed(path: Path) -> Seed:
-    """The seed in a file. Raises TinyboxError."""
+    """The seed in a file. Raises TinyboxError, also where its user is an account of this machine's system."""
     try:
-        return parse_seed(path.read_text(), where=str(path))
+        found = parse_seed(path.read_text(), where=str(path))
     except OSError as error:
         raise TinyboxError(f"cannot read {path}: {error.strerror}", hint="see docs/seed.md") from None
     except UnicodeDecodeError:
         raise TinyboxError(f"cannot read {path}: it is not UTF-8 text", hint="save it as UTF-8") from None
+    with contextlib.suppress(KeyError):  # not an account yet: it will be made
+        if pwd.getpwnam(found.user).pw_uid not in PEOPLE_UIDS:
+            raise TinyboxError(f"{path}: '{found.user}' is an account of the system", hint="name another user")
+    return found
 
 
 def set_hostname(host: Host, name: str) -> None:
@@ -69,8 +74,6 @@ def make_user(host: Host, found: Seed) -> None:
     except KeyError:
         host.run(("useradd", "--create-home", "--shell", "/bin/bash", "--groups", "sudo", found.user))
         account = pwd.getpwnam(found.user)
-    if account.pw_uid < FIRST_PERSON_UID:
-        raise TinyboxError(f"'{found.user}' is an account of the system", hint="name another user in the seed")
     SUDOERS.touch(mode=0o440)
     SUDOERS.write_text(f"{found.user} ALL=(ALL) NOPASSWD: ALL\n")
     folder = Path(account.pw_dir) / ".ssh"
