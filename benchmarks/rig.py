@@ -1,7 +1,6 @@
 """A twin and a daemon to measure, started for the purpose and taken down after it."""
 
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from provisioning.demo import twin_environment
 from tinybox.client import DaemonAbsent, fetch
 from tinybox.core.errors import TinyboxError
 
@@ -40,9 +40,7 @@ def rig() -> Iterator[Rig]:
         environment = {**os.environ, "TINYBOX_TWIN_DIR": folder}
         tinybox("twin", "up", "--box", "red", environment=environment)
         try:
-            for line in tinybox("twin", "env", environment=environment).splitlines():
-                key, _, value = line.removeprefix("export ").partition("=")
-                environment[key] = shlex.split(value)[0]
+            environment |= twin_environment(environment)
             # As its unit starts it; where we may not, the figures are those of an ordinary process.
             nice = ["nice", "-n", "-5"] if os.geteuid() == 0 else []
             command = [*nice, str(BIN / "tinyboxd")]

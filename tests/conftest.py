@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from provisioning.demo import twin_environment
 
 BIN = Path(sys.executable).parent
 PATIENCE_S = 30.0
@@ -87,9 +88,7 @@ def start_twin(folder: Path) -> Rig:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("TINYBOX_")}
     rig = Rig(folder, {**clean, "TINYBOX_TWIN_DIR": str(folder)})
     rig.call("twin", "up", "--box", "red")
-    for line in rig.call("twin", "env").splitlines():
-        key, _, value = line.removeprefix("export ").partition("=")
-        rig.environment[key] = shlex.split(value)[0]
+    rig.environment |= twin_environment(rig.environment)
     return rig
 
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -191,66 +192,59 @@ BAD_CONFIGS = [
 ]
 
 
+@contextmanager
+def other_settings(rig: Rig, text: str, *, boxes: dict[str, str] | None = None) -> Iterator[None]:
+    """The twin's configuration replaced by `text`, kinds of box of the owner's beside it, and one cap off its floor."""
+    config = Path(rig.environment["TINYBOX_CONFIG"])
+    good, folder = config.read_text(), config.parent / "boxes"
+    folder.mkdir()
+    for name, content in (boxes or {}).items():
+        (folder / f"{name}.toml").write_text(content)
+    config.write_text(text)
+    chip = next((Path(rig.environment["TINYBOX_ROOT"]) / DEVICES / RED.gpu.slots[0] / "hwmon").iterdir())
+    (chip / "power1_cap").write_text("290000000")
+    assert not floor(rig)
+    try:
+        yield
+    finally:
+        config.write_text(good)
+        shutil.rmtree(folder)
+
+
 @pytest.mark.parametrize(("text", "words"), BAD_CONFIGS)
 def test_a_bad_configuration_is_one_line_and_the_cards_go_to_their_floor(
     shared_twin: Rig, text: str, words: str
 ) -> None:
-    config = Path(shared_twin.environment["TINYBOX_CONFIG"])
-    good = config.read_text()
-    chip = next((Path(shared_twin.environment["TINYBOX_ROOT"]) / DEVICES / RED.gpu.slots[0] / "hwmon").iterdir())
-    (chip / "power1_cap").write_text("290000000")
-    assert not floor(shared_twin)
-    config.write_text(text)
-    try:
+    with other_settings(shared_twin, text):
         done = shared_twin.run(program="tinyboxd")
         assert done.returncode == 1
         assert words in done.stderr.splitlines()[-2]
         assert done.stderr.splitlines()[-1].startswith("  ")
         assert floor(shared_twin)
         assert shared_twin.run("config", "check").returncode == 1
-    finally:
-        config.write_text(good)
 
 
 def test_a_broken_box_of_the_owners_still_means_the_floor(shared_twin: Rig) -> None:
-    config = Path(shared_twin.environment["TINYBOX_CONFIG"])
-    good = config.read_text()
-    boxes, state = config.parent / "boxes", Path(shared_twin.environment["TINYBOX_STATE_DIR"])
-    boxes.mkdir()
-    (boxes / "mine.toml").write_text("title = ")
+    state = Path(shared_twin.environment["TINYBOX_STATE_DIR"])
     state.mkdir(exist_ok=True)
     (state / "box").write_text("mine\n")
-    chip = next((Path(shared_twin.environment["TINYBOX_ROOT"]) / DEVICES / RED.gpu.slots[0] / "hwmon").iterdir())
-    (chip / "power1_cap").write_text("290000000")
-    config.write_text(good.replace('box = "red"', 'box = "mine"'))
-    try:
+    with other_settings(shared_twin, 'box = "mine"\n', boxes={"mine": "title = "}):
         done = shared_twin.run(program="tinyboxd")
         assert done.returncode == 1
         assert "mine.toml: not valid TOML" in done.stderr
         assert floor(shared_twin)
-    finally:
-        config.write_text(good)
-        shutil.rmtree(boxes)
-        (state / "box").write_text("red\n")
 
 
 def test_a_machine_that_is_another_box_is_refused_with_the_cards_at_their_floor(shared_twin: Rig) -> None:
-    config = Path(shared_twin.environment["TINYBOX_CONFIG"])
-    good = config.read_text()
-    boxes = config.parent / "boxes"
-    boxes.mkdir()
-    (boxes / "other.toml").write_text((BOXES / "red.toml").read_text().replace("1002:744c", "1002:7550"))
-    config.write_text(good.replace('box = "red"', 'box = "other"'))
-    try:
+    other = (BOXES / "red.toml").read_text().replace("1002:744c", "1002:7550")
+    with other_settings(shared_twin, 'box = "other"\n', boxes={"other": other}):
         done = shared_twin.run(program="tinyboxd")
         assert done.returncode == 1
         assert "this machine is not a 'other' box: box: graphics card 1002:744c at 0000:03:00.0" in done.stderr
+        assert floor(shared_twin)
         checked = shared_twin.run("config", "check")
         assert checked.returncode == 1
         assert "does not match box 'other'" in checked.stderr
-    finally:
-        config.write_text(good)
-        shutil.rmtree(boxes)
 
 
 def test_curl_can_ask(governed: Rig) -> None:

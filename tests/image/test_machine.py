@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from provisioning.image import REPO, Image, build_image, say_on_stderr
+from provisioning.run import READY
 from provisioning.vm import Machine, wait_until
 from tinybox.core.errors import TinyboxError
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(1500)]  # the first builds and boots
 READY_S = 600.0
-BOOTED = "systemctl is-system-running --wait >/dev/null; systemctl is-active --quiet tinyboxd"
 ENVIRONMENT = "set -a; . /run/tinybox-twin/env; set +a"
 KEPT = "what was here before the reboot"
 
@@ -42,10 +42,8 @@ def machine(image: Image) -> Iterator[Machine]:
 
 def wait_ready(machine: Machine) -> None:
     """Booted to the end, the daemon ready, every slow sensor read once."""
-    wait_until(machine, BOOTED, seconds=READY_S, say=lambda *_: None, what="boot")
-    bmc_answers = "tinybox status --json | grep -q '\"rpm\": [0-9]'"
     try:
-        wait_until(machine, bmc_answers, seconds=120, say=lambda *_: None, what="BMC")
+        wait_until(machine, READY, seconds=READY_S, say=lambda *_: None, what="boot")
     except TinyboxError as error:
         seen = machine.ssh("tinybox status; sudo journalctl --boot --no-pager | grep -iE 'tinybox|ipmi' | tail -60")
         pytest.fail(f"{error.message}\n{seen}")
