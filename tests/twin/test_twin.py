@@ -12,6 +12,8 @@ from tests.conftest import Rig, start_twin
 from tinybox.core.box import load_box
 from tinybox.core.config import load_config
 from tinybox.hw.bmc import ipmitool, parse_dcmi_power, parse_sensors
+from tinybox.hw.host import Host
+from tinybox.hw.work import WorkDriver
 
 pytestmark = pytest.mark.twin
 RED = load_box("red")
@@ -112,9 +114,86 @@ def test_the_password_is_made_for_this_twin_and_kept_from_others(shared_twin: Ri
     assert len(password.read_text()) >= 16
 
 
+def root_of(rig: Rig) -> Path:
+    return Path(rig.environment["TINYBOX_ROOT"])
+
+
+def programs(rig: Rig) -> dict[str, psutil.Process]:
+    """The processes that the twin's machine shows, by the node that each holds."""
+    folders = [entry for entry in (root_of(rig) / "proc").iterdir() if entry.name.isdecimal()]
+    return {str((folder / "fd/3").readlink()): psutil.Process(int(folder.name)) for folder in folders}
+
+
+def figure(rig: Rig, index: int, name: str) -> float:
+    return float(rig.truth()["gpus"][index][name])
+
+
+def test_a_loaded_card_is_held_by_a_real_process(shared_twin: Rig) -> None:
+    shared_twin.call("twin", "load", "gpu/2", "100", "--kind", "decode")
+    assert shared_twin.truth()["gpus"][2]["work_kind"] == "decode"
+    process = programs(shared_twin)["/dev/dri/renderD130"]
+    shown = root_of(shared_twin) / f"proc/{process.pid}"
+    assert (shown / "comm").read_text() == f"{process.name()}\n"
+    assert (shown / "stat").read_text().split()[0] == str(process.pid)
+    shared_twin.call("twin", "load", "gpu/2", "50")
+    assert programs(shared_twin)["/dev/dri/renderD130"] == process
+    shared_twin.call("twin", "load", "gpu/2", "0")
+    assert programs(shared_twin) == {}
+    assert not process.is_running()
+
+
+def test_a_program_that_is_stopped_idles_its_card_and_one_that_ends_frees_it(shared_twin: Rig) -> None:
+    shared_twin.call("twin", "load", "gpu/5", "100")
+    shared_twin.wait_for(lambda: figure(shared_twin, 5, "board_w") > 250)
+    driver = WorkDriver(Host(root_of(shared_twin)), shared_twin.folder / "frozen")
+    driver.freeze()
+    shared_twin.wait_for(lambda: figure(shared_twin, 5, "board_w") < 30 and driver.is_frozen)
+    assert figure(shared_twin, 5, "load_pct") == 100
+    driver.thaw()
+    shared_twin.wait_for(lambda: figure(shared_twin, 5, "board_w") > 250)
+    driver.end()
+    shared_twin.wait_for(lambda: figure(shared_twin, 5, "load_pct") == 0 and not programs(shared_twin))
+
+
+def test_something_else_on_the_circuit_is_shown(shared_twin: Rig) -> None:
+    shared_twin.call("twin", "other-load", "4.5")
+    assert shared_twin.truth()["other_a"] == 4.5
+    shared_twin.call("twin", "other-load", "0")
+
+
+def test_shutting_the_machine_down_takes_everything_with_it(twin: Rig) -> None:
+    twin.call("twin", "load", "gpu/all", "100")
+    twin.wait_for(lambda: float(twin.truth()["wall_w"]) > 1000)
+    WorkDriver(Host(root_of(twin))).power_off()
+    twin.wait_for(lambda: float(twin.truth()["wall_w"]) == 0 and not programs(twin))
+
+
+def test_a_killed_twin_takes_its_programs_with_it_stopped_or_not(twin: Rig) -> None:
+    twin.call("twin", "load", "gpu/0", "100")
+    twin.call("twin", "load", "gpu/1", "100")
+    running, stopped = programs(twin).values()
+    stopped.suspend()
+    twin.wait_for(lambda: any(gpu["is_frozen"] for gpu in twin.truth()["gpus"]))
+    psutil.Process(int((twin.folder / "twin.pid").read_text())).kill()
+    twin.wait_for(lambda: not running.is_running() and not stopped.is_running())
+
+
+def test_a_seed_makes_another_box_of_the_same_kind(tmp_path: Path) -> None:
+    watts = []
+    for seed in ((), ("--seed", "0"), ("--seed", "0")):
+        rig = Rig(tmp_path / "twin", {**os.environ, "TINYBOX_TWIN_DIR": str(tmp_path / "twin")})
+        rig.call("twin", "up", *seed)
+        try:
+            watts.append([gpu["board_w"] for gpu in rig.truth()["gpus"]])
+        finally:
+            rig.call("twin", "down")
+    assert watts[0] != watts[1] == watts[2]
+
+
 BAD = [
     (("twin", "load", "gpu/9", "50"), "no 'gpu/9'"),
     (("twin", "load", "gpu/0", "150"), "150 %"),
+    (("twin", "other-load", "200"), "200 A"),
     (("twin", "fault", "add", "gpu/0:bored"), "no fault is called"),
     (("twin", "up", "--box", "red"), "already runs"),
     (("twin", "up", "--box", "mauve"), "no box is called 'mauve'"),

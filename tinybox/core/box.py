@@ -3,6 +3,7 @@
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tinybox.core.errors import TinyboxError
 from tinybox.core.table import read_table
@@ -69,12 +70,16 @@ class RestKind:
 
 @dataclass(frozen=True, slots=True)
 class PsuKind:
-    """The supplies. `efficiency_min` is the worst between 20 % and full load; `power_factor` under load."""
+    """The supplies. `efficiency_min` is the worst between 20 % and full load; `power_factor` under load.
+
+    `meter_tolerance` is the share by which their own input meters may be off.
+    """
 
     count: int
     rated_w: float
     efficiency_min: float
     efficiency_nominal: float
+    meter_tolerance: float
     power_factor: float
 
 
@@ -114,11 +119,15 @@ class NoiseKind:
 
 @dataclass(frozen=True, slots=True)
 class CircuitKind:
-    """The outlet the box is sold for."""
+    """The outlet the box is sold for, and the fastest breaker that may be behind it (see policy/breaker.py)."""
 
     volts: float
     amps: float
     continuous_fraction: float
+    breaker_trip_heat: float
+    breaker_tau_s: float
+    breaker_calibrated_c: float
+    breaker_derate_per_k: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,22 +151,43 @@ def known_boxes(own: Path | None = None) -> tuple[str, ...]:
     return tuple(sorted({path.stem for folder in (BOXES, own) if folder for path in folder.glob("*.toml")}))
 
 
-def load_box(name: str, own: Path | None = None) -> Box:
-    """Read `<name>.toml`: the owner's in the folder `own`, else the suite's.
+def load_table(name: str, own: Path | None = None) -> tuple[Path, dict[str, Any]]:
+    """The file of a kind of box and its whole table, laid over that of the box it `extends`.
 
-    Raises TinyboxError for an unknown name, bad TOML, a missing or unknown key.
+    Raises TinyboxError for an unknown name or bad TOML.
     """
     path = next((p for folder in (own, BOXES) if folder and (p := folder / f"{name}.toml").exists()), None)
     if path is None:
         raise TinyboxError(f"no box is called '{name}'", hint=f"known boxes: {', '.join(known_boxes(own))}")
     try:
-        text = path.read_text()
+        table = tomllib.loads(path.read_text())
     except OSError as error:
         raise TinyboxError(f"cannot read {path}: {error.strerror}", hint="mend its permissions") from None
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TinyboxError(f"{path}: not valid TOML: {error}", hint="mend the file at that line") from None
+    base = table.pop("extends", None)
+    if base is None:
+        return path, table
+    if base == name or not isinstance(base, str):
+        raise TinyboxError(f"{path}: 'extends' is {base!r}", hint="name another box")
+    return path, _laid_over(load_table(base)[1], table)
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` wins key by key, table by table."""
+    both = dict(below)
+    for key, value in above.items():
+        under = both.get(key)
+        both[key] = _laid_over(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return both
+
+
+def load_box(name: str, own: Path | None = None) -> Box:
+    """Read `<name>.toml`: the owner's in the folder `own`, else the suite's.
+
+    Raises TinyboxError for an unknown name, bad TOML, a missing or unknown key.
+    """
+    path, table = load_table(name, own)
     table.pop("plant", None)  # the twin's own constants: no policy may know them
     box = read_table(Box, {"name": name, **table}, where=str(path))
     if (wrong := _senseless(box)) is not None:

@@ -38,7 +38,9 @@ def sensors_of(plant: Plant) -> tuple[Sensor, ...]:
         return Sensor(i + 1, f"FAN{i + 1}", FAN, RPM, RPM_STEP, lambda: plant.chassis_rpm[i])
 
     def psu(i: int, number: int) -> Sensor:
-        return Sensor(number, f"PSU{i + 1} PIN", POWER, WATTS, WATT_STEP, lambda: plant.psu_in_w[i])
+        return Sensor(
+            number, f"PSU{i + 1} PIN", POWER, WATTS, WATT_STEP, lambda: plant.psu_in_w[i] * plant.kind.psu.bmc_gain
+        )
 
     fans = [fan(i) for i in range(plant.box.fans.count)]
     first = len(fans) + 1
@@ -46,7 +48,7 @@ def sensors_of(plant: Plant) -> tuple[Sensor, ...]:
         *fans,
         Sensor(first, "CPU TEMP", TEMPERATURE, DEGREES, 1, lambda: plant.cpu_c),
         Sensor(first + 1, "INLET TEMP", TEMPERATURE, DEGREES, 1, lambda: plant.inlet_c),
-        Sensor(first + 2, "PSU1 VIN", VOLTAGE, VOLTS, 1, lambda: plant.line_v),
+        Sensor(first + 2, "PSU1 VIN", VOLTAGE, VOLTS, 1, lambda: plant.volt_reading),
         *(psu(i, first + 3 + i) for i in range(plant.box.psu.count)),
     )
 
@@ -109,7 +111,7 @@ class BmcSimulator:
         """Let the sensors show the plant as it is, and the plant obey the controller's fan duty."""
         for sensor in self._sensors:
             self._put(f"s{sensor.number}", f"{max(0, round(sensor.value()))}\n")
-        self._put("wall_w", f"{round(self._plant.mean_wall_w())}\n")
+        self._put("wall_w", f"{round(self._plant.bmc_reading_w())}\n")
         try:
             duty = (self._folder / "fan_duty").read_text().strip()
         except OSError:

@@ -11,7 +11,7 @@ import mfusepy
 
 from tinybox.twin.faults import check_fault
 from tinybox.twin.plant import Plant
-from tinybox.twin.tree import Tree, card_folder
+from tinybox.twin.tree import Tree, add_process, card_folder
 
 SLEEPING_READS = ("facts", "runtime")  # what a suspended card answers without waking up
 
@@ -27,6 +27,7 @@ class FaultySysfs(mfusepy.Operations):  # type: ignore[misc]
         self._plant = plant
         self._stuck: dict[str, str] = {}
         self._born_ns = time.time_ns()
+        self._holders: dict[int, str] = {}
         self.faults: list[str] = []
         self.wakes = 0
 
@@ -56,18 +57,26 @@ class FaultySysfs(mfusepy.Operations):  # type: ignore[misc]
         tripped = ["breaker:tripped"] if self._plant.is_tripped else []
         return sorted({*self.faults, *tripped})
 
+    def show_work(self, holders: dict[int, str]) -> None:
+        """Show these processes, each with the device that it holds, and no others."""
+        self._holders = holders
+        self._settle()
+
     def _settle(self) -> None:
         """Bring tree and plant in line with the active faults."""
         gone = [i for i in range(len(self._plant.gpus)) if f"gpu/{i}:gone" in self.faults]
         for i, gpu in enumerate(self._plant.gpus):
             if gpu.is_present and i in gone:
-                gpu.cap_w, gpu.clock_limit_mhz = self._plant.box.gpu.cap_default_w, self._plant.box.gpu.clock_max_mhz
+                gpu.factory_limits()
             gpu.is_present = i not in gone
             if f"gpu/{i}:asleep" in self.faults:
                 gpu.load = 0.0
         active = {fault.removesuffix("-stuck") for fault in self.faults}
         self._stuck = {p: text for p, text in self._stuck.items() if self._whole.files[p].tag in active}
-        self._tree = self._whole.without(tuple(card_folder(self._plant.box, i) for i in gone))
+        tree = self._whole.without(tuple(card_folder(self._plant.box, i) for i in gone))
+        for pid, node in self._holders.items():
+            add_process(tree, pid, node)
+        self._tree = tree  # whole at once: the file system is read meanwhile
 
     # FUSE operations. A path that vanished while its file was open answers as the kernel does for a removed device.
 
@@ -137,9 +146,9 @@ class FaultySysfs(mfusepy.Operations):  # type: ignore[misc]
         return ""
 
     def _through_faults(self, path: str, operation: Callable[[str], str]) -> str:
-        if path not in self._tree.files:
-            raise mfusepy.FuseOSError(errno.ENODEV)
         try:
             return operation(path)
+        except KeyError:
+            raise mfusepy.FuseOSError(errno.ENODEV) from None
         except OSError as error:
             raise mfusepy.FuseOSError(error.errno or errno.EIO) from None

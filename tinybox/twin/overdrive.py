@@ -3,7 +3,7 @@
 import errno
 
 from tinybox.core.box import GpuKind
-from tinybox.twin.plant import GpuPart
+from tinybox.twin.gpu import GpuPart
 
 HIGHEST_MHZ = 5000
 LEVELS = ("auto", "low", "high", "manual")

@@ -1,7 +1,7 @@
 """One twin as one process: the plant in real time, its files by FUSE, its BMC, and a socket to command it.
 
-`python -m tinybox.twin.server FOLDER BOX [--real-storage] [--bmc-serial ADDRESS:PORT] [--run-dir DIR]`; people use
-`tinybox twin up`.
+`python -m tinybox.twin.server FOLDER BOX [--real-storage] [--bmc-serial ADDRESS:PORT] [--run-dir DIR] [--seed N]`;
+people use `tinybox twin up`.
 """
 
 import argparse
@@ -21,12 +21,13 @@ import mfusepy
 from tinybox.core.box import load_box
 from tinybox.core.errors import TinyboxError
 from tinybox.twin.bmc import USER, BmcSimulator
-from tinybox.twin.constants import load_plant
+from tinybox.twin.constants import KINDS, load_plant
 from tinybox.twin.faults import known_faults
 from tinybox.twin.fusefs import FaultySysfs
 from tinybox.twin.place import Place
 from tinybox.twin.plant import Plant
 from tinybox.twin.tree import build_tree
+from tinybox.twin.work import Work
 
 TICK_S = 0.02
 LARGEST_TICK_S = 0.2
@@ -37,12 +38,15 @@ FEED_PERIOD_S = 0.5
 class Twin:
     """The running parts, and the commands that reach them."""
 
-    def __init__(self, place: Place, box_name: str, *, real_storage: bool, serial: tuple[str, int] | None) -> None:
+    def __init__(
+        self, place: Place, box_name: str, *, real_storage: bool, serial: tuple[str, int] | None, seed: int | None
+    ) -> None:
         self.box = load_box(box_name)
-        self.plant = Plant.of(self.box, load_plant(self.box))
+        self.plant = Plant.of(self.box, load_plant(self.box, seed))
         self.place = place
         self.files = FaultySysfs(build_tree(self.plant, real_storage=real_storage), self.plant)
         self.bmc = BmcSimulator(place.bmc, self.plant, serial)
+        self.work = Work(self.plant, place.folder)
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
@@ -52,6 +56,7 @@ class Twin:
         while not self._stop.wait(tick_s):
             now_s = time.monotonic()
             with self._lock:
+                self._follow_work()
                 self.plant.advance(now_s - last_s)
                 if now_s - fed_s > FEED_PERIOD_S:
                     self.bmc.feed()
@@ -63,8 +68,10 @@ class Twin:
         """One command of the control socket."""
         with self._lock:
             match request:
-                case {"do": "load", "device": str(device), "percent": int() | float() as percent}:
-                    return self._load(device, float(percent))
+                case {"do": "load", "device": str(device), "percent": int() | float() as percent, "kind": str(kind)}:
+                    self._load(device, float(percent), kind)
+                case {"do": "other-load", "amps": int() | float() as amps}:
+                    self._load_circuit(float(amps))
                 case {"do": "status"}:
                     return self._status()
                 case {"do": "faults"}:
@@ -88,22 +95,41 @@ class Twin:
         self._stop.set()
         unmount(self.place.root)
 
+    def end(self) -> None:
+        """End what runs beside this process; called when the file system is gone."""
+        self._stop.set()
+        with self._lock:
+            self.work.end()
+            self.bmc.stop()
+
+    def _follow_work(self) -> None:
+        if self.work.follow():
+            self.files.show_work(self.work.holders)
+
     def _faults(self) -> list[str]:
         return self.files.active_faults()
 
-    def _load(self, device: str, percent: float) -> dict[str, Any]:
+    def _load(self, device: str, percent: float, kind: str) -> None:
         if not 0 <= percent <= 100:
             raise TinyboxError(f"a load of {percent:g} % cannot be", hint="give 0 to 100")
+        if kind not in KINDS:
+            raise TinyboxError(f"no work is called '{kind}'", hint=f"there is: {', '.join(KINDS)}")
         if device == "cpu":
             self.plant.cpu_load = percent / 100
-            return {}
+            return
         names = {f"gpu/{i}": gpu for i, gpu in enumerate(self.plant.gpus)}
         chosen = list(names.values()) if device == "gpu/all" else [names[device]] if device in names else []
         if not chosen:
             raise TinyboxError(f"the twin has no '{device}'", hint=f"it has: {', '.join(names)}, gpu/all, cpu")
+        self._follow_work()  # a program that ended just now does not take the new one's load with it
         for gpu in chosen:
-            gpu.load = percent / 100
-        return {}
+            gpu.load, gpu.work_kind = percent / 100, kind
+        self._follow_work()
+
+    def _load_circuit(self, amps: float) -> None:
+        if not 0 <= amps <= 100:
+            raise TinyboxError(f"another load of {amps:g} A cannot be", hint="give 0 to 100")
+        self.plant.other_a = amps
 
     def _status(self) -> dict[str, Any]:
         plant = self.plant
@@ -113,12 +139,15 @@ class Twin:
             "line_v": round(plant.mean_line_v(), 3),
             "breaker_heat": round(plant.breaker_heat, 4),
             "breaker_tripped": plant.is_tripped,
+            "other_a": round(plant.other_a, 2),
             "noise_dba": round(plant.noise_dba(), 2),
             "wakes": self.files.wakes,
             "gpus": [
                 {
                     "id": f"gpu/{i}",
                     "load_pct": gpu.load * 100,
+                    "work_kind": gpu.work_kind,
+                    "is_frozen": gpu.is_frozen,
                     "board_w": round(gpu.board_w, 2),
                     "clock_mhz": round(gpu.clock_mhz),
                     "cap_w": gpu.cap_w,
@@ -172,12 +201,20 @@ def announce_when_mounted(place: Place, listener: socket.socket, twin: Twin) -> 
     serve_control(twin, listener)
 
 
-def run(place: Place, box_name: str, *, real_storage: bool, serial: tuple[str, int] | None, run_dir: str) -> None:
+def run(
+    place: Place,
+    box_name: str,
+    *,
+    real_storage: bool,
+    serial: tuple[str, int] | None,
+    run_dir: str,
+    seed: int | None,
+) -> None:
     """Everything, in the foreground, until stopped."""
     unmount(place.root)
     place.root.mkdir(parents=True, exist_ok=True)
     place.control.unlink(missing_ok=True)
-    twin = Twin(place, box_name, real_storage=real_storage, serial=serial)
+    twin = Twin(place, box_name, real_storage=real_storage, serial=serial, seed=seed)
     twin.bmc.start()
     write_settings(place, twin, real_storage=real_storage, run_dir=run_dir)
     place.pid_file.write_text(f"{os.getpid()}\n")
@@ -198,7 +235,7 @@ def run(place: Place, box_name: str, *, real_storage: bool, serial: tuple[str, i
             fsname="tinybox-twin",
         )
     finally:
-        twin.bmc.stop()
+        twin.end()
         listener.close()
         place.control.unlink(missing_ok=True)
         place.pid_file.unlink(missing_ok=True)
@@ -228,6 +265,7 @@ def main() -> None:
     parser.add_argument("--real-storage", action="store_true")
     parser.add_argument("--bmc-serial")
     parser.add_argument("--run-dir")
+    parser.add_argument("--seed", type=int)
     given = parser.parse_args()
     place = Place(given.folder.absolute())
     serial = None
@@ -235,7 +273,7 @@ def main() -> None:
         address, _, port = given.bmc_serial.rpartition(":")
         serial = (address, int(port))
     run_dir = given.run_dir or str(place.folder / "run")
-    run(place, given.box, real_storage=given.real_storage, serial=serial, run_dir=run_dir)
+    run(place, given.box, real_storage=given.real_storage, serial=serial, run_dir=run_dir, seed=given.seed)
 
 
 if __name__ == "__main__":

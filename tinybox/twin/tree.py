@@ -8,10 +8,12 @@ import json
 import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tinybox.core.box import Box
+from tinybox.twin.gpu import GpuPart
 from tinybox.twin.overdrive import Overdrive
-from tinybox.twin.plant import GpuPart, Plant
+from tinybox.twin.plant import Plant
 
 Read = Callable[[], str]
 Write = Callable[[str], None]
@@ -90,7 +92,27 @@ def build_tree(plant: Plant, *, real_storage: bool) -> Tree:
             tree.link(path, path, is_absolute=True)
     else:
         _add_storage(tree, plant)
+    tree.add("/commands/systemctl_poweroff", _power_off(plant))
     return tree
+
+
+def add_process(tree: Tree, pid: int, node: str) -> None:
+    """A process of this machine, shown as what it is, except for the one file that it is said to hold."""
+    folder = f"/proc/{pid}"
+    for name in ("stat", "comm"):
+        tree.add(f"{folder}/{name}", Path(f"{folder}/{name}").read_text)
+    tree.link(f"{folder}/fd/3", node, is_absolute=True)
+
+
+def _power_off(plant: Plant) -> Read:
+    def read() -> str:
+        for gpu in plant.gpus:
+            gpu.load = 0.0
+        plant.cpu_load = 0.0
+        plant.power_off()
+        return ""
+
+    return read
 
 
 class _Counter:
@@ -138,7 +160,7 @@ def _add_card(tree: Tree, plant: Plant, gpu: GpuPart, index: int, number: int) -
     for name, value in facts.items():
         tree.add(f"{device}/{name}", value, tag=f"{gpu_id}:facts")
     tree.add(f"{device}/power/runtime_status", "active", tag=f"{gpu_id}:runtime")
-    tree.add(f"{device}/gpu_busy_percent", lambda: _number(gpu.load * 100), tag=f"{gpu_id}:busy")
+    tree.add(f"{device}/gpu_busy_percent", lambda: _number(gpu.busy_sensor * 100), tag=f"{gpu_id}:busy")
     tree.add(f"{device}/mem_info_vram_used", lambda: _number(gpu.vram_used_bytes), tag=f"{gpu_id}:vram")
     overdrive = Overdrive(gpu, box)
     limit = f"{gpu_id}:limit"
@@ -158,7 +180,7 @@ def _add_card(tree: Tree, plant: Plant, gpu: GpuPart, index: int, number: int) -
 
 
 def _add_card_sensors(tree: Tree, plant: Plant, gpu: GpuPart, gpu_id: str, chip: str) -> None:
-    box, kind = plant.box.gpu, plant.kind.gpu
+    box, kind = plant.box.gpu, gpu.silicon.kind
 
     def write_cap(text: str) -> None:
         try:
@@ -207,7 +229,7 @@ def _add_cpu(tree: Tree, plant: Plant, number: int) -> None:
     package = "/sys/devices/virtual/powercap/intel-rapl/intel-rapl:0"
     tree.add(f"{package}/name", "package-0")
     tree.add(f"{package}/energy_uj", lambda: _number(plant.cpu_energy_uj), tag="cpu:power")
-    tree.add(f"{package}/max_energy_range_uj", plant.kind.cpu.energy_range_uj)
+    tree.add(f"{package}/max_energy_range_uj", round(plant.kind.cpu.energy_range_uj))
     tree.link("/sys/class/powercap/intel-rapl:0", package)
     cpu = plant.box.cpu
 
@@ -231,12 +253,12 @@ def _add_psu(tree: Tree, plant: Plant, index: int, number: int) -> None:
     chip, psu = _add_hwmon(tree, number, device, "pmbus"), f"psu/{index}"
 
     def amps() -> float:
-        return plant.line_a * plant.psu_in_w[index] / plant.wall_w if plant.wall_w > 0 else 0.0
+        return plant.line_a * plant.psu_meter_w[index] / plant.wall_w if plant.wall_w > 0 else 0.0
 
     values: tuple[tuple[str, str, Callable[[], float], str], ...] = (
-        ("power1", "pin", lambda: plant.psu_in_w[index] * 1e6, "power"),
+        ("power1", "pin", lambda: plant.psu_meter_w[index] * 1e6, "power"),
         ("power2", "pout1", lambda: plant.psu_out_w[index] * 1e6, "out"),
-        ("in1", "vin", lambda: plant.line_v * 1e3, "volts"),
+        ("in1", "vin", lambda: plant.volt_reading * 1e3, "volts"),
         ("curr1", "iin", lambda: amps() * 1e3, "amps"),
         ("temp1", "", lambda: (plant.inlet_c + 4 + plant.psu_in_w[index] * 0.015) * 1e3, "temp"),
     )
