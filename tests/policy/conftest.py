@@ -1,13 +1,19 @@
 """Machines for policies: snapshots made by hand, and a card that obeys, refuses or sleeps as told."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import pytest
 
+from tinybox.core.actions import Action, SetCap, SetClockLimit, SetCpuCap
 from tinybox.core.box import Box, load_box
 from tinybox.core.circuit import Circuit, circuit_of
 from tinybox.core.config import Config
+from tinybox.core.decision import Decision
 from tinybox.core.snapshot import Bmc, Cpu, Drive, Fan, Gpu, GpuState, Psu, Raid, Snapshot
+from tinybox.policy.decide import Memory, decide, fresh_memory
+
+Obey = Callable[[Gpu, Action], Gpu]
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +71,64 @@ def machine(box: Box, time_s: float = 0.0, **changes: object) -> Snapshot:
         slow_time_s=time_s,
     )
     return replace(snapshot, **changes)  # type: ignore[arg-type]
+
+
+def obey(gpu: Gpu, action: Action) -> Gpu:
+    """A card that takes its limits."""
+    if isinstance(action, SetCap):
+        return replace(gpu, cap_w=action.cap_w)
+    assert isinstance(action, SetClockLimit), action
+    return replace(gpu, clock_limit_mhz=action.clock_mhz)
+
+
+def refuse(gpu: Gpu, action: Action) -> Gpu:
+    """A card that does not."""
+    del action
+    return gpu
+
+
+@dataclass(slots=True)
+class Governed:
+    """A machine made by hand under the policy, and all that was written to it, in order."""
+
+    box: Box
+    snapshot: Snapshot
+    config: Config = field(default_factory=Config)
+    memory: Memory = field(init=False)
+    decision: Decision = field(init=False)
+    written: list[Action] = field(default_factory=list)
+    obedience: dict[str, Obey] = field(default_factory=dict)
+    period_s: float = 0.1
+
+    def __post_init__(self) -> None:
+        self.memory = fresh_memory(self.config)
+
+    def turn(self) -> Decision:
+        """One look, one answer, and the cards' answer to it."""
+        self.decision, self.memory = decide(self.snapshot, self.box, self.config, self.memory)
+        for action in self.decision.actions:
+            self.apply(action)
+        self.snapshot = replace(self.snapshot, time_s=self.snapshot.time_s + self.period_s)
+        return self.decision
+
+    def apply(self, action: Action) -> None:
+        """Write one limit."""
+        self.written.append(action)
+        if isinstance(action, SetCpuCap):
+            self.snapshot = replace(self.snapshot, cpu=replace(self.snapshot.cpu, cap_w=action.cap_w))
+            return
+        answer = self.obedience.get(action.device, obey)
+        gpus = tuple(answer(gpu, action) if gpu.id == action.device else gpu for gpu in self.snapshot.gpus)
+        self.snapshot = replace(self.snapshot, gpus=gpus)
+
+    def run(self, seconds: float) -> "Governed":
+        """Some turns; itself."""
+        for _ in range(round(seconds / self.period_s)):
+            self.turn()
+        return self
+
+    def change(self, index: int, **changes: object) -> None:
+        """Something about one card is different from now on."""
+        gpus = list(self.snapshot.gpus)
+        gpus[index] = replace(gpus[index], **changes)  # type: ignore[arg-type]
+        self.snapshot = replace(self.snapshot, gpus=tuple(gpus))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class SetCap:
     """Write a card's power cap, in the watts of the card's own sensor."""
 
-    gpu: str
+    device: str
     cap_w: float
 
 
@@ -15,8 +15,38 @@ class SetCap:
 class SetClockLimit:
     """Write the highest core clock a card may run at."""
 
-    gpu: str
+    device: str
     clock_mhz: int
 
 
-Action = SetCap | SetClockLimit
+@dataclass(frozen=True, slots=True)
+class SetCpuCap:
+    """Write the processor's sustained power limit (RAPL)."""
+
+    cap_w: float
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeWork:
+    """Stop every process that holds a card from running (SIGSTOP), or let it run again; nothing of it is lost."""
+
+    is_frozen: bool
+    device: str = "work"
+
+
+@dataclass(frozen=True, slots=True)
+class EndWork:
+    """Ask every process that holds a card to end (SIGTERM, after SIGCONT)."""
+
+    device: str = "work"
+
+
+@dataclass(frozen=True, slots=True)
+class PowerOff:
+    """Shut the machine down."""
+
+    device: str = "work"
+
+
+Action = SetCap | SetClockLimit | SetCpuCap | FreezeWork | EndWork | PowerOff

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,10 +17,12 @@ from tinybox.core.table import read_table
 class CircuitConfig:
     """The circuit the box is plugged into; unset values come from the box."""
 
+    outlet: str | None = None  # "120V/15A" and the like
     volts: float | None = None
     amps: float | None = None
     continuous_fraction: float | None = None
     other_load_a: float = 0.0  # amps that something else draws from the same breaker
+    panel_c: float = 40.0  # the warmest the breaker's panel gets
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,29 @@ class DaemonConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PowerConfig:
+    """The governor. `guarantee`: `auto` is `bounded` once the box was measured, `strict` until then.
+
+    The switches forbid an automatic step; the circuit's promise itself has none.
+    """
+
+    guarantee: str = "auto"
+    may_freeze: bool = True
+    may_end: bool = True
+    may_power_off: bool = True
+    cpu_limit_w: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuConfig:
+    """One card's own settings: who goes first (higher) when watts are short, and the most board watts it may have."""
+
+    id: str
+    priority: int = 0
+    limit_w: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Every setting, effective."""
 
@@ -50,6 +76,8 @@ class Config:
     circuit: CircuitConfig = field(default_factory=CircuitConfig)
     bmc: BmcConfig = field(default_factory=BmcConfig)
     daemon: DaemonConfig = field(default_factory=DaemonConfig)
+    power: PowerConfig = field(default_factory=PowerConfig)
+    gpus: tuple[GpuConfig, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +179,8 @@ RANGES = (
     ("circuit.amps", 5.0, 100.0),
     ("circuit.continuous_fraction", 0.1, 1.0),
     ("circuit.other_load_a", 0.0, 80.0),
+    ("circuit.panel_c", 0.0, 70.0),
+    ("power.cpu_limit_w", 30.0, 1000.0),
     ("daemon.period_s", 0.02, 5.0),
     ("daemon.idle_period_s", 0.02, 10.0),
     ("bmc.port", 1, 65535),
@@ -165,7 +195,18 @@ def _check(config: Config, *, where: str) -> None:
         value = getattr(getattr(config, section), name)
         if value is not None and not least <= value <= most:
             raise TinyboxError(f"{where}: '{key}' is {value:g}", hint=f"it must lie between {least:g} and {most:g}")
-    if config.bmc.interface not in ("open", "lanplus", "none"):
-        raise TinyboxError(
-            f"{where}: 'bmc.interface' is '{config.bmc.interface}'", hint="it is one of: open, lanplus, none"
-        )
+    for key, value, known in (
+        ("bmc.interface", config.bmc.interface, ("open", "lanplus", "none")),
+        ("power.guarantee", config.power.guarantee, ("auto", "strict", "bounded")),
+    ):
+        if value not in known:
+            raise TinyboxError(f"{where}: '{key}' is '{value}'", hint=f"it is one of: {', '.join(known)}")
+    seen: set[str] = set()
+    for gpu in config.gpus:
+        if not re.fullmatch(r"gpu/\d+", gpu.id) or gpu.id in seen:
+            raise TinyboxError(f"{where}: 'gpus' names '{gpu.id}'", hint="each card once, as 'gpu/0', 'gpu/1' …")
+        seen.add(gpu.id)
+        if gpu.limit_w is not None and not 20.0 <= gpu.limit_w <= 1500.0:
+            raise TinyboxError(f"{where}: limit_w of {gpu.id} is {gpu.limit_w:g}", hint="board watts, 20 to 1500")
+        if not -9 <= gpu.priority <= 9:
+            raise TinyboxError(f"{where}: priority of {gpu.id} is {gpu.priority}", hint="-9 to 9, 0 is normal")

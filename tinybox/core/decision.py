@@ -32,9 +32,16 @@ class Grant:
     board_w: float
 
 
+class Guarantee(StrEnum):
+    """What holds if the daemon dies now. `strict`: grants fit the outlet. `bounded`: the failsafe is quick enough."""
+
+    STRICT = "strict"
+    BOUNDED = "bounded"
+
+
 @dataclass(frozen=True, slots=True)
 class PowerView:
-    """Wall power against the budget. `wall_w` is the mean over the last second."""
+    """Wall power against the budget. `wall_w` is the mean over the last second, amps are at the outlet."""
 
     wall_w: float | None
     wall_source: WallSource
@@ -43,6 +50,15 @@ class PowerView:
     line_v: float | None
     gpu_pool_w: float  # board watts the cards may draw together, worst case of all else deducted
     grants: tuple[Grant, ...] = ()
+    guarantee: Guarantee = Guarantee.STRICT
+    is_commissioned: bool = False
+    amps: float | None = None
+    mean_a: float | None = None  # over the window of the continuous promise
+    other_a: float = 0.0  # of somebody else on the circuit, as far as the line shows it
+    breaker_heat: float = 0.0  # of the fastest breaker's trip, now
+    worst_a: float = 0.0  # every card at its grant, everything else at its worst
+    worst_heat: float = 0.0  # where that would end by the time the failsafe has acted
+    failsafe_s: float = 0.0  # that time
 
 
 @dataclass(frozen=True, slots=True)

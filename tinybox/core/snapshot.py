@@ -73,6 +73,7 @@ class Cpu:
     cores: int | None = None
     memory_used_bytes: int | None = None
     memory_total_bytes: int | None = None
+    cap_w: float | None = None  # sustained RAPL limit in force; None: it has none, or none that can be written
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,3 +151,5 @@ class Snapshot:
     raid: Raid | None = None
     faults: tuple[Fault, ...] = ()
     slow_time_s: float | None = None  # when bmc, fans, drives and raid were read; None: not yet
+    failsafe_age_s: float | None = None  # since the failsafe program last answered a heartbeat; None: it never did
+    is_work_frozen: bool = False  # by us

@@ -1,6 +1,7 @@
 """Read a TOML table into a frozen dataclass: unknown and missing keys are errors that name the place."""
 
 import dataclasses
+import enum
 import math
 import types
 import typing
@@ -44,12 +45,16 @@ def _convert(hint: Any, value: Any, *, where: str, path: str) -> Any:
         (item, _) = typing.get_args(hint)
         return tuple(_convert(item, one, where=where, path=f"{path}[{i}]") for i, one in enumerate(value))
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if math.isfinite(value):
-            return float(value)
-        raise TinyboxError(f"{where}: '{path}' is {value}", hint="give a finite number")
-    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return _finite(value, where=where, path=path)
+    if hint in (str, bool, int) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
-    if hint in (str, bool) and isinstance(value, hint):
-        return value
+    if isinstance(hint, type) and issubclass(hint, enum.Enum) and value in [one.value for one in hint]:
+        return hint(value)
     expected = getattr(hint, "__name__", str(hint))
     raise TinyboxError(f"{where}: '{path}' is {value!r}", hint=f"it wants a {expected}")
+
+
+def _finite(value: float, *, where: str, path: str) -> float:
+    if not math.isfinite(value):
+        raise TinyboxError(f"{where}: '{path}' is {value}", hint="give a finite number")
+    return float(value)

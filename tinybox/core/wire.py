@@ -4,8 +4,9 @@ import dataclasses
 import json
 from typing import Any
 
+from tinybox.core.circuit import BREAKER_SHARE
 from tinybox.core.decision import Decision
-from tinybox.core.snapshot import Gpu, Snapshot
+from tinybox.core.snapshot import Cpu, Gpu, Snapshot
 
 SCHEMA = 1
 
@@ -25,15 +26,26 @@ def status_document(snapshot: Snapshot, decision: Decision, *, source: str, box:
             "budget_a": round(power.budget_a, 2),
             "line_v": _rounded(power.line_v, 2),
             "gpu_pool_w": round(power.gpu_pool_w, 1),
+            "guarantee": power.guarantee,
+            "is_commissioned": power.is_commissioned,
+            "amps": _rounded(power.amps, 2),
+            "mean_10s_a": _rounded(power.mean_a, 2),
+            "other_a": round(power.other_a, 1),
+            "breaker_heat": round(power.breaker_heat, 4),
+            "worst_a": round(power.worst_a, 2),
+            "worst_heat": round(power.worst_heat, 4),
+            "heat_limit": BREAKER_SHARE,
+            "failsafe_s": power.failsafe_s,
             "psus": [_tidy(dataclasses.asdict(psu)) for psu in snapshot.psus],
         },
         "gpus": [_gpu(gpu, decision) for gpu in snapshot.gpus],
         "noise_dba": _rounded(decision.noise_dba, 1),
-        "cpu": _tidy(_without(dataclasses.asdict(snapshot.cpu), "id")),
+        "cpu": _cpu(snapshot.cpu),
         "fans": [dataclasses.asdict(fan) for fan in snapshot.fans],
         "drives": [dataclasses.asdict(drive) for drive in snapshot.drives],
         "raid": None if raid is None else _without({**dataclasses.asdict(raid), "members": list(raid.members)}, "id"),
         "alerts": [dataclasses.asdict(alert) for alert in decision.alerts],
+        "work_is_frozen": snapshot.is_work_frozen,
         "decision": {"reason": decision.reason, "period_s": decision.period_s},
     }
 
@@ -42,6 +54,12 @@ def status_json(snapshot: Snapshot, decision: Decision, *, source: str, box: str
     """The document as indented text, one newline at its end; NaN cannot happen silently."""
     document = status_document(snapshot, decision, source=source, box=box)
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _cpu(cpu: Cpu) -> dict[str, Any]:
+    """The processor; its limit only where it has one."""
+    table = _tidy(_without(dataclasses.asdict(cpu), "id"))
+    return table if cpu.cap_w is not None else _without(table, "cap_w")
 
 
 def _gpu(gpu: Gpu, decision: Decision) -> dict[str, Any]:

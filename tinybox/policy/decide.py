@@ -1,17 +1,18 @@
 """One tick: snapshot in, decision and memory out. Nothing here knows the time except from the snapshot."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 
 from tinybox.core.box import Box
 from tinybox.core.circuit import circuit_of
+from tinybox.core.commission import Commission
 from tinybox.core.config import Config
-from tinybox.core.decision import Alert, Decision, PowerView
+from tinybox.core.decision import Alert, Decision
 from tinybox.core.snapshot import Severity, Snapshot
 from tinybox.policy.health import check_health
 from tinybox.policy.noise import noise_dba
 from tinybox.policy.pace import PaceMemory, next_pace, start_pace
 from tinybox.policy.power import PowerMemory, share_power
-from tinybox.policy.wall import Sample, read_wall
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,42 +21,31 @@ class Memory:
 
     pace: PaceMemory
     power: PowerMemory = field(default_factory=PowerMemory)
-    wall: tuple[Sample, ...] = ()
+    commission: Commission | None = None
     reason: str = "starting: every card is held at its lowest limits"
+    time_s: float = -math.inf
+    ahead_s: float = 0.0  # of the snapshots' clock: it jumped back by so much since we began
 
 
-def fresh_memory(config: Config) -> Memory:
-    """What a daemon that just started remembers."""
-    return Memory(pace=start_pace(config.daemon))
+def fresh_memory(config: Config, commission: Commission | None = None) -> Memory:
+    """What a daemon that just started remembers; `commission` is what was measured of this box."""
+    return Memory(pace=start_pace(config.daemon), commission=commission)
 
 
 def decide(snapshot: Snapshot, box: Box, config: Config, memory: Memory) -> tuple[Decision, Memory]:
     """What to do now, why, and what to show."""
     circuit = circuit_of(box, config)
-    wall = read_wall(snapshot, box, circuit, memory.wall)
-    plan, power = share_power(snapshot, box, circuit, wall, memory.power)
-    pace, pace_memory = next_pace(snapshot, config.daemon, memory.pace)
+    # A clock that jumped back took no time: what was spent, since when a limit is in force: all of it stays true.
+    ahead_s = memory.ahead_s + max(0.0, memory.time_s - memory.ahead_s - snapshot.time_s)
+    now = snapshot if ahead_s == 0 else replace(snapshot, time_s=snapshot.time_s + ahead_s)
+    plan, power = share_power(now, box, config, circuit, memory.commission, memory.power)
+    pace, pace_memory = next_pace(now, config.daemon, memory.pace, is_unexplained=plan.is_unexplained)
     noise = noise_dba(snapshot, box)
-    alerts = [*check_health(snapshot, box), *plan.alerts, *wall.alerts]
+    alerts = [*check_health(snapshot, box), *plan.alerts]
     if noise is None:
         alerts.append(Alert("noise", Severity.INFO, "unknown while a fan's speed is"))
     if pace.slow_reason is not None:
         alerts.append(Alert("loop", Severity.INFO, pace.slow_reason))
     reason = plan.reason or memory.reason
-    decision = Decision(
-        actions=plan.actions,
-        alerts=tuple(alerts),
-        reason=reason,
-        power=PowerView(
-            wall_w=wall.mean_w,
-            wall_source=wall.source,
-            budget_w=plan.budget_w if wall.line_v is None else circuit.budget_w(wall.line_v),
-            budget_a=circuit.promised_a,
-            line_v=wall.line_v,
-            gpu_pool_w=plan.pool_w,
-            grants=plan.grants,
-        ),
-        noise_dba=noise,
-        period_s=pace.period_s,
-    )
-    return decision, Memory(pace_memory, power, wall.samples, reason)
+    decision = Decision(plan.actions, tuple(alerts), reason, plan.view, noise, pace.period_s)
+    return decision, Memory(pace_memory, power, memory.commission, reason, now.time_s, ahead_s)

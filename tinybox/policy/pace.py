@@ -43,8 +43,10 @@ def has_work(snapshot: Snapshot) -> bool:
     return any(g.state is GpuState.AWAKE and (g.busy_pct is None or g.busy_pct >= BUSY_PCT) for g in snapshot.gpus)
 
 
-def next_pace(snapshot: Snapshot, config: DaemonConfig, memory: PaceMemory) -> tuple[Pace, PaceMemory]:
-    """The period until the next look."""
+def next_pace(
+    snapshot: Snapshot, config: DaemonConfig, memory: PaceMemory, *, is_unexplained: bool = False
+) -> tuple[Pace, PaceMemory]:
+    """The period until the next look. `is_unexplained`: the meters see more than the parts show, so look closer."""
     memory = _count_missed(snapshot, memory)
     if memory.missed >= MISSED_BEATS and memory.working_period_s < SLOWEST_S:
         slower_s = min(2 * memory.working_period_s, SLOWEST_S)
@@ -52,7 +54,7 @@ def next_pace(snapshot: Snapshot, config: DaemonConfig, memory: PaceMemory) -> t
     elif memory.working_period_s > config.period_s and snapshot.time_s - memory.slowed_s > RETRY_S:
         faster_s = max(memory.working_period_s / 2, config.period_s)
         memory = replace(memory, working_period_s=faster_s, slowed_s=snapshot.time_s)
-    if has_work(snapshot):
+    if is_unexplained or has_work(snapshot):
         memory = replace(memory, last_busy_s=snapshot.time_s)
     lingers = memory.last_busy_s is not None and snapshot.time_s - memory.last_busy_s < LINGER_S
     period_s = memory.working_period_s if lingers else max(memory.working_period_s, config.idle_period_s)

@@ -1,95 +1,131 @@
-"""Equal shares of the outlet, safe when dead: what the cards may draw under the limits in force never sums above it.
+"""The governor: amps measured, promises kept, watts shared, and what to write for it. Board watts, outlet amps."""
 
-A *grant* is the most a card can draw (board watts) under limits that were read back and have settled. Limits are
-lowered at once and raised only when the grants, with the raise, still fit: so the sum holds between any two writes.
-"""
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-
-from tinybox.core.actions import Action, SetCap, SetClockLimit
+from tinybox.core.actions import Action, SetCap, SetClockLimit, SetCpuCap
 from tinybox.core.box import Box, GpuKind
-from tinybox.core.circuit import Circuit
-from tinybox.core.decision import Alert, Grant
+from tinybox.core.circuit import SUSTAINED_SHARE, Circuit
+from tinybox.core.commission import Commission
+from tinybox.core.config import Config
+from tinybox.core.decision import Alert, Grant, Guarantee, PowerView, WallSource
 from tinybox.core.snapshot import Gpu, GpuState, Severity, Snapshot
-from tinybox.policy.envelope import Limits, board_max_w, floor_limits, limits_for
-from tinybox.policy.wall import LINE_SAG, WallReading
+from tinybox.policy.bounded import GUARANTEE_S, LINE_LOW, Draw, clocks, guarantee_amps
+from tinybox.policy.breaker import heat_after, share_of_trip
+from tinybox.policy.cards import Card, CardsMemory, observe, refuses
+from tinybox.policy.envelope import Known, board_max_w, floor_clock_mhz, floor_limits, known_of, limits_for
+from tinybox.policy.ladder import FREEZE_AT, Heat, Hopes, LadderMemory, climb
+from tinybox.policy.ledger import WINDOW_S, Ledger, note, spent_as
+from tinybox.policy.neighbour import SURE_OF_NEIGHBOUR, WARY_OF_NEIGHBOUR, NeighbourMemory, watch
+from tinybox.policy.strict import ABOVE_W, is_stuck, shares_w
+from tinybox.policy.wall import LINE_SAG, PARTS_FRACTION, Parts, WallMemory, WallReading, read_wall
+from tinybox.policy.writes import bounded_writes, is_raise, lowering, raising, written
 
-SETTLE_S = 1.0  # from reading a lower limit back until the card obeys it (RDNA3: 95 % within a second)
-REFUSED_S = 3.0  # a card above its target for so long does not take the limit
-RAISE_CAP_W = 5.0  # smaller raises are not worth a write
-RAISE_CLOCK_MHZ = 30
-LINE_DROP = 0.03  # of the line, at the promised amps: what the NEC recommends a branch circuit not to exceed
 LINE_RISE_V_PER_S = 0.02  # the budget follows a falling line at once, a rising one slowly
 TRIM_LEAST = 0.5
 TRIM_DOWN_PER_S = 0.1
 TRIM_UP_PER_S = 0.005
 TRIM_RELEASE = 0.97  # of the budget: below it a trim is given back
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """What is remembered of a card: its grant, and since when its limits have said less than that."""
-
-    gpu: str
-    grant_w: float
-    lower_w: float | None = None
-    lower_since_s: float = 0.0
-    above_since_s: float | None = None  # since when the grant exceeds the share it was told to keep
+OBEYS_S = 0.6  # after a write
+AT_FLOOR = 1.05  # of the lowest clock
+TIGHT = 0.93  # of the promise: nearer than that every change is made at once
+DRAWS = 1.8  # times its idle watts: a card that still works
+FAILSAFE_LATE_S = 1.0  # an answer older than this: nobody would end a jump
 
 
 @dataclass(frozen=True, slots=True)
 class PowerMemory:
-    """Carried from tick to tick. `trim` scales the shares down where the wall says that the table lied."""
+    """Carried from tick to tick. `trim` scales the strict pool where the wall says that the table lied."""
 
-    cards: tuple[Card, ...] = ()
+    known: dict[str, Known] = field(default_factory=dict)
+    cards: CardsMemory = field(default_factory=CardsMemory)
+    wall: WallMemory = field(default_factory=WallMemory)
+    neighbour: NeighbourMemory = field(default_factory=NeighbourMemory)
+    ladder: LadderMemory = field(default_factory=LadderMemory)
+    ledger: Ledger = ()
+    heat: float | None = None
+    sure_heat: float | None = None
     line_v: float | None = None
     time_s: float | None = None
     trim: float = 1.0
-    share_w: float | None = None  # what every card was last told to keep
 
 
 @dataclass(frozen=True, slots=True)
 class PowerPlan:
-    """One tick of sharing: `budget_w` is at the wall, `pool_w` and `share_w` are board watts."""
+    """One tick of sharing."""
 
     actions: tuple[Action, ...]
     alerts: tuple[Alert, ...]
     reason: str | None
+    view: PowerView
+    is_unexplained: bool  # the meters see more than the parts: work that our looks miss
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Everything measured in this turn."""
+
+    snapshot: Snapshot
+    box: Box
+    circuit: Circuit
+    config: Config
+    cards: tuple[Card, ...]
+    wall: WallReading
+    ledger: Ledger
+    heat: float
+    sure_heat: float
+    other_a: float
+    line_v: float
     budget_w: float
     pool_w: float
-    share_w: float
-    grants: tuple[Grant, ...]
+    period_s: float
+    cpu_grant_w: float
+    cpu_w: float
 
 
 def share_power(
-    snapshot: Snapshot, box: Box, circuit: Circuit, wall: WallReading, memory: PowerMemory
+    snapshot: Snapshot, box: Box, config: Config, circuit: Circuit, commission: Commission | None, memory: PowerMemory
 ) -> tuple[PowerPlan, PowerMemory]:
     """Divide the outlet among the cards and say which limits to write."""
-    elapsed_s = max(0.0, snapshot.time_s - memory.time_s) if memory.time_s is not None else 0.0
-    line_v = _held_line_v(_loaded_line_v(wall, circuit), memory.line_v, elapsed_s)
-    budget_w = circuit.budget_w(line_v)
-    pool_w = gpu_pool_w(budget_w, box)
-    trim = _trim(wall.mean_w, budget_w, memory.trim, elapsed_s)
-    cards = tuple(_remember(gpu, box.gpu, memory, snapshot.time_s) for gpu in snapshot.gpus)
-    share_w = _share(snapshot.gpus, cards, box.gpu, pool_w * trim, snapshot.time_s)
-    cards = tuple(_watch_obedience(gpu, card, share_w, snapshot.time_s) for gpu, card in _pairs(snapshot.gpus, cards))
-    actions = _actions(snapshot.gpus, cards, box.gpu, share_w, pool_w)
-    plan = PowerPlan(
-        actions=actions,
-        alerts=tuple(_alerts(snapshot, cards, pool_w, trim, wall.mean_w, budget_w)),
-        reason=_reason(actions, share_w, budget_w),
-        budget_w=budget_w,
-        pool_w=pool_w,
-        share_w=share_w,
-        grants=tuple(Grant(card.gpu, card.grant_w) for card in cards),
+    state, alerts, memory = _measure(snapshot, box, config, circuit, commission, memory)
+    guarantee = guarantee_of(snapshot, config, commission, alerts)
+    trim = _trim(state.wall.mean_w, state.budget_w, memory.trim, state.period_s)
+    if guarantee is Guarantee.BOUNDED:
+        actions, cards, reason = _share_bounded(state)
+    else:
+        is_hot = share_of_trip(state.heat, circuit) >= FREEZE_AT  # the floor first: it may help
+        actions, cards, reason = _share_strict(state, 0.0 if is_hot else trim)
+    resort, more, ladder_reason, ladder = climb(snapshot, _heat(state), _hopes(state), config.power, memory.ladder)
+    alerts += [*more, *_alerts(state, cards, guarantee, trim)]
+    actions = (*resort, *actions, *_cpu_actions(snapshot, config))
+    view = _view(state, cards, guarantee, commission)
+    kept = replace(
+        memory,
+        cards=CardsMemory({card.gpu.id: card.memory for card in cards}, snapshot.time_s),
+        ladder=ladder,
+        time_s=snapshot.time_s,
+        trim=trim,
     )
-    return plan, PowerMemory(cards, line_v, snapshot.time_s, trim, share_w)
+    unexplained = state.wall.excess > PARTS_FRACTION
+    return PowerPlan(actions, tuple(alerts), ladder_reason or reason, view, unexplained), kept
 
 
-def gpu_pool_w(budget_w: float, box: Box) -> float:
+def guarantee_of(snapshot: Snapshot, config: Config, commission: Commission | None, alerts: list[Alert]) -> Guarantee:
+    """The guarantee in force: bounded only while the failsafe answers."""
+    wanted = config.power.guarantee
+    if wanted == "strict" or (wanted == "auto" and commission is None):
+        return Guarantee.STRICT
+    if snapshot.failsafe_age_s is None or snapshot.failsafe_age_s > FAILSAFE_LATE_S:
+        reason = "the failsafe does not answer: limits are strict until it does ('systemctl status tinybox-failsafe')"
+        alerts.append(Alert("failsafe", Severity.WARNING, reason))
+        return Guarantee.STRICT
+    return Guarantee.BOUNDED
+
+
+def gpu_pool_w(budget_w: float, box: Box, cpu_grant_w: float | None = None) -> float:
     """Board watts left for all cards once everything else draws its worst and the supplies are at their worst."""
-    return max(0.0, budget_w * box.psu.efficiency_min - box.cpu.power_max_w - box.rest.power_max_w)
+    cpu_w = box.cpu.power_max_w if cpu_grant_w is None else cpu_grant_w
+    return max(0.0, budget_w * box.psu.efficiency_min - cpu_w - box.rest.power_max_w)
 
 
 def failsafe_actions(gpus: Iterable[Gpu], kind: GpuKind) -> tuple[Action, ...]:
@@ -104,19 +140,178 @@ def failsafe_actions(gpus: Iterable[Gpu], kind: GpuKind) -> tuple[Action, ...]:
     return tuple(actions)
 
 
-def _pairs(gpus: tuple[Gpu, ...], cards: tuple[Card, ...]) -> tuple[tuple[Gpu, Card], ...]:
-    return tuple(zip(gpus, cards, strict=True))
+def _measure(
+    snapshot: Snapshot, box: Box, config: Config, circuit: Circuit, commission: Commission | None, memory: PowerMemory
+) -> tuple[_State, list[Alert], PowerMemory]:
+    elapsed_s = max(0.0, snapshot.time_s - memory.time_s) if memory.time_s is not None else 0.0
+    known = memory.known or known_of(box.gpu, commission)
+    cards, alerts = observe(snapshot, box, config, known, memory.cards)
+    cpu_grant_w = _cpu_grant_w(snapshot, box)
+    cpu_w = snapshot.cpu.power_w
+    if cpu_w is None or not 0 <= cpu_w <= 2 * box.cpu.power_max_w:
+        cpu_w = None
+    rest_w = (box.rest.power_idle_w + box.rest.power_max_w) / 2
+    parts = Parts(
+        sum(card.watts for card in cards) + (cpu_grant_w if cpu_w is None else cpu_w) + rest_w,
+        is_known=cpu_w is not None and all(card.is_known for card in cards),
+    )
+    wall, wall_memory = read_wall(snapshot, box, circuit, parts, memory.wall)
+    alerts += wall.alerts
+    neighbour = watch(snapshot.time_s, wall.line_v, wall.amps, circuit, memory.neighbour)
+    other_a = neighbour.other_a()
+    heat = memory.heat if memory.heat is not None else (circuit.carried_a / circuit.rating_a) ** 2
+    own_a, seconds = wall.amps + config.circuit.other_load_a, min(elapsed_s, 60.0)
+    sure_heat = heat_after(memory.sure_heat or heat, own_a + other_a * SURE_OF_NEIGHBOUR, seconds, circuit)
+    heat = heat_after(heat, own_a + other_a * WARY_OF_NEIGHBOUR, seconds, circuit)
+    line_v = _held_line_v(_loaded_line_v(wall, neighbour, circuit), memory.line_v, elapsed_s)
+    budget_w = max(0.0, circuit.promised_a - other_a) * line_v * circuit.power_factor
+    ledger = note(memory.ledger, snapshot.time_s, wall.amps)
+    state = _State(
+        snapshot=snapshot,
+        box=box,
+        circuit=circuit,
+        config=config,
+        cards=cards,
+        wall=wall,
+        ledger=ledger,
+        heat=heat,
+        sure_heat=sure_heat,
+        other_a=other_a,
+        line_v=line_v,
+        budget_w=budget_w,
+        pool_w=gpu_pool_w(budget_w, box, cpu_grant_w),
+        period_s=elapsed_s,
+        cpu_grant_w=cpu_grant_w,
+        cpu_w=cpu_grant_w if cpu_w is None else cpu_w,
+    )
+    kept = replace(
+        memory,
+        known=known,
+        wall=wall_memory,
+        neighbour=neighbour,
+        ledger=ledger,
+        heat=heat,
+        sure_heat=sure_heat,
+        line_v=line_v,
+    )
+    return state, alerts, kept
 
 
-def _loaded_line_v(wall: WallReading, circuit: Circuit) -> float:
+def _cpu_grant_w(snapshot: Snapshot, box: Box) -> float:
+    """The most the processor may draw: its RAPL limit where it has one; none holds it below idle."""
+    cap_w = snapshot.cpu.cap_w
+    if cap_w is None or cap_w <= 0:
+        return box.cpu.power_max_w
+    return min(max(cap_w, box.cpu.power_idle_w), box.cpu.power_max_w)
+
+
+def _cpu_actions(snapshot: Snapshot, config: Config) -> tuple[Action, ...]:
+    """The owner's own limit of the processor, where it has a limit at all."""
+    wanted_w, cap_w = config.power.cpu_limit_w, snapshot.cpu.cap_w
+    if wanted_w is None or cap_w is None or abs(cap_w - wanted_w) < 1.0:
+        return ()
+    return (SetCpuCap(wanted_w),)
+
+
+def _share_bounded(state: _State) -> tuple[tuple[Action, ...], tuple[Card, ...], str | None]:
+    """One clock for all, as high as the promises allow."""
+    box, circuit = state.box, state.circuit
+    per_w = 1 / (box.psu.efficiency_nominal * min(state.line_v, circuit.volts * (1 + LINE_SAG)) * circuit.power_factor)
+    margin = PARTS_FRACTION / 2 if state.wall.source is WallSource.ESTIMATE else box.psu.meter_tolerance
+    if state.wall.source is WallSource.BMC:
+        margin += 0.03  # seconds late, and 8 bits of it
+    draw = Draw(
+        amps=state.wall.amps,
+        per_w=per_w,
+        cpu_jump_a=max(0.0, state.cpu_grant_w - state.cpu_w) * per_w,
+        other_a=state.other_a,
+        heat=state.heat,
+        period_s=max(state.period_s, state.config.daemon.period_s),
+        rest_worst_w=state.cpu_grant_w + box.rest.power_max_w,
+        margin=margin,
+    )
+    found = clocks(state.cards, box, circuit, state.ledger, draw, state.snapshot.time_s)
+    actions: list[Action] = []
+    cards = []
+    now_s, promised_a = state.snapshot.time_s, max(0.0, circuit.promised_a - state.other_a)
+    mean_a = spent_as(state.ledger, WINDOW_S) / WINDOW_S
+    is_tight = mean_a > TIGHT * promised_a
+    for card in state.cards:
+        clock_mhz = found.by_card.get(card.gpu.id, found.most_mhz)
+        if state.snapshot.is_work_frozen:
+            clock_mhz = box.gpu.clock_min_mhz  # it thaws all at once: six cards' jump is not what a hot breaker needs
+        since_s = now_s - card.memory.wrote_s
+        writes = bounded_writes(card, clock_mhz, box.gpu, since_s=since_s, is_tight=is_tight) if card.is_awake else []
+        cards.append(written(card, writes, state.snapshot.time_s))
+        actions += writes
+    reason = None
+    if actions:
+        words = f"{found.amps:.1f} A expected, {mean_a:.1f} A on the mean of ten seconds, {promised_a:.1f} A promised"
+        reason = f"clocks up to {found.most_mhz:,} MHz: {words}"
+    # Lowerings first: they make room.
+    actions.sort(key=lambda action: is_raise(action, state.snapshot))
+    return tuple(actions), tuple(cards), reason
+
+
+def _share_strict(state: _State, trim: float) -> tuple[tuple[Action, ...], tuple[Card, ...], str | None]:
+    """Grants that fit: every lowering at once, a raise only as far as the grants, with it, still fit the pool."""
+    now_s, kind = state.snapshot.time_s, state.box.gpu
+    shares = shares_w(state.cards, kind, state.pool_w * trim, now_s)
+    cards = tuple(_watch_obedience(card, shares[card.gpu.id], now_s) for card in state.cards)
+    lower: list[Action] = []
+    raised: list[Action] = []
+    room_w = state.pool_w - sum(card.grant_w for card in cards)
+    kept = []
+    for card in cards:
+        writes: list[Action] = []
+        if card.is_awake:
+            limits = limits_for(shares[card.gpu.id], card.gpu, kind, card.envelope)
+            writes = lowering(card, limits)
+            if not writes and (higher := raising(card, limits)):
+                after = replace(card.gpu, cap_w=limits.cap_w, clock_limit_mhz=limits.clock_mhz)
+                growth_w = max(0.0, board_max_w(after, kind, card.envelope) * card.memory.raised - card.grant_w)
+                if growth_w <= room_w:
+                    raised += higher
+                    room_w -= growth_w
+                    writes = higher
+            else:
+                lower += writes
+        spent = replace(card.memory, budget=card.memory.budget - len(writes)) if writes else card.memory
+        kept.append(card if spent is card.memory else replace(card, memory=spent))
+    actions = (*lower, *raised)
+    return actions, tuple(kept), _strict_reason(actions, shares, state.budget_w)
+
+
+def _watch_obedience(card: Card, share_w: float, now_s: float) -> Card:
+    """Keep the time since when an awake card has been above the share it was told."""
+    memory = card.memory
+    if not card.is_awake or card.grant_w <= share_w + ABOVE_W:
+        return card if memory.above_since_s is None else replace(card, memory=replace(memory, above_since_s=None))
+    if memory.above_since_s is not None:
+        return card
+    return replace(card, memory=replace(memory, above_since_s=now_s))
+
+
+def _strict_reason(actions: Sequence[Action], shares: dict[str, float], budget_w: float) -> str | None:
+    """One sentence for what this tick changes; None when it changes nothing."""
+    touched = sorted({action.device for action in actions})
+    if not touched:
+        return None
+    who = touched[0] if len(touched) == 1 else f"{len(touched)} cards"
+    first = actions[0]
+    what = f"clock {first.clock_mhz} MHz" if isinstance(first, SetClockLimit) else f"cap {first.cap_w:.0f} W"  # type: ignore[union-attr]
+    watts = f"{shares[first.device]:.0f} W of board{' each' if len(touched) > 1 else ''}"
+    return f"{who} set to {what}: {watts}, of the {budget_w:,.0f} W the outlet has under full load"
+
+
+def _loaded_line_v(wall: WallReading, neighbour: NeighbourMemory, circuit: Circuit) -> float:
     """Line volts as they will be once the whole promise is drawn: the wiring takes its share of them.
 
     Unmeasured, the lowest that a utility may deliver. Never above nominal +5 %: a lying voltmeter buys no watts.
     """
-    if wall.line_v is None or wall.now_w is None or wall.line_v <= 0:
+    if wall.line_v is None:
         return circuit.volts * (1 - LINE_SAG)
-    amps_now = wall.now_w / (wall.line_v * circuit.power_factor)
-    drop_v = LINE_DROP * circuit.volts * max(0.0, 1 - amps_now / circuit.promised_a)
+    drop_v = neighbour.drop_v(circuit.promised_a - wall.amps, circuit)
     return min(wall.line_v - drop_v, circuit.volts * (1 + LINE_SAG))
 
 
@@ -125,143 +320,103 @@ def _held_line_v(loaded_v: float, held_v: float | None, elapsed_s: float) -> flo
     return loaded_v if held_v is None else min(loaded_v, held_v + LINE_RISE_V_PER_S * elapsed_s)
 
 
-def _trim(wall_w: float | None, budget_w: float, trim: float, elapsed_s: float) -> float:
+def _trim(wall_w: float, budget_w: float, trim: float, elapsed_s: float) -> float:
     """Shares shrink while the wall is over budget whatever the table says, and come back slowly."""
-    if wall_w is None:
-        return trim
     if wall_w > budget_w:
         return max(TRIM_LEAST, trim - TRIM_DOWN_PER_S * elapsed_s)
     return min(1.0, trim + TRIM_UP_PER_S * elapsed_s) if wall_w < TRIM_RELEASE * budget_w else trim
 
 
-def _remember(gpu: Gpu, kind: GpuKind, memory: PowerMemory, now_s: float) -> Card:
-    """The card's grant: higher limits count at once, lower ones when they were read back and have settled."""
-    known = next((card for card in memory.cards if card.gpu == gpu.id), None)
-    if gpu.state is GpuState.GONE:
-        # It draws nothing. Its share stays reserved: once back it is limited in the turn that sees it.
-        return known or Card(gpu.id, 0.0)
-    if gpu.state is GpuState.ASLEEP:
-        return known or Card(gpu.id, board_max_w(gpu, kind))  # limits survive sleep; unknown ones count as none
-    bound_w = board_max_w(gpu, kind)
-    if known is None or bound_w >= known.grant_w:
-        # A card first seen is already bound by what it read back, if those limits were there before us.
-        return Card(gpu.id, bound_w, above_since_s=known.above_since_s if known else None)
-    return _settle(known, bound_w, now_s)
+def _heat(state: _State) -> Heat:
+    return Heat(share_of_trip(state.heat, state.circuit), share_of_trip(state.sure_heat, state.circuit))
 
 
-def _settle(known: Card, bound_w: float, now_s: float) -> Card:
-    """A card whose limits say less than its grant: believed once they have been in force for the settling time."""
-    if known.lower_w is None or bound_w > known.lower_w:
-        return replace(known, lower_w=bound_w, lower_since_s=now_s)
-    if now_s - known.lower_since_s < SETTLE_S:
-        return known
-    if bound_w < known.lower_w:  # the wait is over for what it began with; the rest waits in its turn
-        return replace(known, grant_w=known.lower_w, lower_w=bound_w, lower_since_s=now_s)
-    return Card(known.gpu, bound_w, above_since_s=known.above_since_s)
+def _hopes(state: _State) -> Hopes:
+    """What the last resorts could change, beside whoever else is on the circuit."""
+    box, circuit = state.box, state.circuit
+    floors_w = sum(card.envelope.nominal_w(box.gpu.clock_min_mhz) for card in state.cards if card.watts > 0)
+    dc_w = floors_w + box.cpu.power_idle_w + box.rest.power_max_w
+    amps = dc_w / (box.psu.efficiency_nominal * state.line_v * circuit.power_factor)
+    return Hopes(
+        floors_fit=amps + state.other_a <= circuit.promised_a,
+        floor_is_too_hot=_is_heating(state)
+        and all(_at_floor(card, box.gpu, state.snapshot.time_s) for card in state.cards if card.is_awake),
+        still_draws=any(card.watts > DRAWS * card.idle_w for card in state.cards),
+    )
 
 
-def _is_stuck(gpu: Gpu, card: Card, now_s: float) -> bool:
-    """Whether the card's grant cannot be lowered: it sleeps, is gone, or refuses."""
-    refuses = card.above_since_s is not None and now_s - card.above_since_s > REFUSED_S
-    return gpu.state is not GpuState.AWAKE or refuses
+def _is_heating(state: _State) -> bool:
+    """Whether what is drawn now keeps the breaker from cooling below where work may be frozen."""
+    amps = state.wall.amps + state.other_a + state.config.circuit.other_load_a
+    return share_of_trip((amps / state.circuit.rating_a) ** 2, state.circuit) >= SUSTAINED_SHARE
 
 
-def _share(gpus: tuple[Gpu, ...], cards: tuple[Card, ...], kind: GpuKind, pool_w: float, now_s: float) -> float:
-    """Equal board watts for every card; what a stuck card holds above its share comes off the others'."""
-    open_cards = list(_pairs(gpus, cards))
-    left_w, share_w = pool_w, 0.0
-    while open_cards:
-        share_w = min(left_w / len(open_cards), kind.board_power_max_w)
-        over = [pair for pair in open_cards if pair[1].grant_w > share_w and _is_stuck(*pair, now_s)]
-        if not over:
-            break
-        left_w = max(0.0, left_w - sum(card.grant_w for _, card in over))
-        open_cards = [pair for pair in open_cards if pair not in over]
-    return share_w
+def _at_floor(card: Card, kind: GpuKind, now_s: float) -> bool:
+    """Whether its clock limit can go no lower: it is there, there is none, or the card does not take it."""
+    limit_mhz = card.gpu.clock_limit_mhz
+    is_low = limit_mhz is not None and limit_mhz <= AT_FLOOR * floor_clock_mhz(card.gpu, kind)
+    if is_low and now_s - card.memory.wrote_s < OBEYS_S:
+        return False  # it was just told
+    return is_low or not card.gpu.has_clock_lever or card.memory.is_deaf or refuses(card, now_s)
 
 
-def _watch_obedience(gpu: Gpu, card: Card, share_w: float, now_s: float) -> Card:
-    """Keep the time since when an awake card has been above the share it was told."""
-    if gpu.state is not GpuState.AWAKE or card.grant_w <= share_w + RAISE_CAP_W:
-        return replace(card, above_since_s=None)
-    return card if card.above_since_s is not None else replace(card, above_since_s=now_s)
-
-
-def _actions(
-    gpus: tuple[Gpu, ...], cards: tuple[Card, ...], kind: GpuKind, share_w: float, pool_w: float
-) -> tuple[Action, ...]:
-    """Every lowering at once; one raise more only as far as the grants, with it, still fit the pool."""
-    lower: list[Action] = []
-    raised: list[Action] = []
-    room_w = pool_w - sum(card.grant_w for card in cards)
-    for gpu, card in _pairs(gpus, cards):
-        if gpu.state is not GpuState.AWAKE:
-            continue
-        limits = limits_for(share_w, gpu, kind)
-        lower += _lowering(gpu, limits)
-        higher = _raising(gpu, limits)
-        if not higher or _lowering(gpu, limits):
-            continue
-        after = replace(gpu, cap_w=limits.cap_w, clock_limit_mhz=limits.clock_mhz)
-        growth_w = max(0.0, board_max_w(after, kind) - card.grant_w)
-        if growth_w <= room_w:
-            raised += higher
-            room_w -= growth_w
-    return (*lower, *raised)
-
-
-def _lowering(gpu: Gpu, limits: Limits) -> list[Action]:
-    """Writes that bring a limit down. A limit that cannot be read is written: better twice than never."""
-    actions: list[Action] = []
-    if limits.clock_mhz is not None and (gpu.clock_limit_mhz is None or gpu.clock_limit_mhz > limits.clock_mhz):
-        actions.append(SetClockLimit(gpu.id, limits.clock_mhz))
-    if gpu.cap_w is None or gpu.cap_w > limits.cap_w:
-        actions.append(SetCap(gpu.id, limits.cap_w))
-    return actions
-
-
-def _raising(gpu: Gpu, limits: Limits) -> list[Action]:
-    """Writes that let a card have more, where it is enough to be worth a write."""
-    actions: list[Action] = []
-    if gpu.cap_w is not None and limits.cap_w >= gpu.cap_w + RAISE_CAP_W:
-        actions.append(SetCap(gpu.id, limits.cap_w))
-    clock = gpu.clock_limit_mhz
-    if limits.clock_mhz is not None and clock is not None and limits.clock_mhz >= clock + RAISE_CLOCK_MHZ:
-        actions.append(SetClockLimit(gpu.id, limits.clock_mhz))
-    return actions
-
-
-def _alerts(
-    snapshot: Snapshot, cards: tuple[Card, ...], pool_w: float, trim: float, wall_w: float | None, budget_w: float
-) -> Iterable[Alert]:
-    if wall_w is not None and wall_w > budget_w:
+def _alerts(state: _State, cards: tuple[Card, ...], guarantee: Guarantee, trim: float) -> Iterable[Alert]:
+    wall_w, budget_w, now_s = state.wall.mean_w, state.budget_w, state.snapshot.time_s
+    if state.other_a > 0:
+        reason = f"something else draws about {state.other_a:.0f} A from this circuit since the line dropped"
+        yield Alert("circuit", Severity.WARNING, reason)
+    if guarantee is Guarantee.BOUNDED:
+        mean_a = spent_as(state.ledger, WINDOW_S) / WINDOW_S
+        if mean_a > max(0.1, state.circuit.promised_a - state.other_a) * 1.01:
+            reason = (
+                f"{mean_a:.1f} A on the mean of ten seconds, {state.circuit.promised_a - state.other_a:.1f} A promised"
+            )
+            yield Alert("power", Severity.CRITICAL, reason)
+        return
+    if wall_w > budget_w:
         yield Alert("power", Severity.CRITICAL, f"{wall_w:.0f} W at the wall, {budget_w:.0f} W promised: shares shrink")
     elif trim < 1.0:
         yield Alert("power", Severity.WARNING, f"shares held at {trim:.0%}: the wall was over its budget")
     granted_w = sum(card.grant_w for card in cards)
-    if granted_w > pool_w:
-        reason = f"limits in force allow the cards {granted_w:.0f} W, the circuit leaves them {pool_w:.0f} W"
+    if granted_w > state.pool_w:
+        reason = f"limits in force allow the cards {granted_w:.0f} W, the circuit leaves them {state.pool_w:.0f} W"
         yield Alert("power", Severity.CRITICAL, reason)
-    for gpu, card in _pairs(snapshot.gpus, cards):
-        if gpu.state is GpuState.AWAKE and _is_stuck(gpu, card, snapshot.time_s):
-            yield Alert(gpu.id, Severity.CRITICAL, _refusal(gpu, card))
+    for card in cards:
+        if card.is_awake and is_stuck(card, now_s):
+            yield Alert(card.gpu.id, Severity.CRITICAL, _refusal(card))
 
 
-def _refusal(gpu: Gpu, card: Card) -> str:
+def _refusal(card: Card) -> str:
     words = f"its limits still allow {card.grant_w:.0f} W: the other cards give way"
-    if gpu.has_clock_lever:
+    if card.gpu.has_clock_lever:
         return words
     return f"{words}; it has no clock lever (boot with amdgpu.ppfeaturemask=0xffffffff)"
 
 
-def _reason(actions: tuple[Action, ...], share_w: float, budget_w: float) -> str | None:
-    """One sentence for what this tick changes; None when it changes nothing."""
-    if not actions:
-        return None
-    touched = sorted({action.gpu for action in actions})
-    who = touched[0] if len(touched) == 1 else f"{len(touched)} cards"
-    first = actions[0]
-    what = f"clock {first.clock_mhz} MHz" if isinstance(first, SetClockLimit) else f"cap {first.cap_w:.0f} W"
-    return (
-        f"{who} set to {what}: {share_w:.0f} W of board each, of the {budget_w:,.0f} W the outlet has under full load"
+def _view(state: _State, cards: tuple[Card, ...], guarantee: Guarantee, commission: Commission | None) -> PowerView:
+    box, circuit = state.box, state.circuit
+    granted_w = sum(card.grant_w for card in cards)
+    worst_dc_w = granted_w + state.cpu_grant_w + box.rest.power_max_w
+    low_v = circuit.volts * LINE_LOW if guarantee is Guarantee.BOUNDED else state.line_v
+    worst_a = guarantee_amps(worst_dc_w, box, circuit, low_v) + state.other_a
+    line_v = state.wall.line_v
+    return PowerView(
+        wall_w=state.wall.mean_w,
+        wall_source=state.wall.source,
+        budget_w=state.budget_w
+        if line_v is None
+        else max(0.0, circuit.promised_a - state.other_a) * line_v * circuit.power_factor,
+        budget_a=circuit.promised_a,
+        line_v=line_v,
+        gpu_pool_w=state.pool_w,
+        grants=tuple(Grant(card.gpu.id, card.grant_w) for card in cards),
+        guarantee=guarantee,
+        is_commissioned=commission is not None,
+        amps=state.wall.amps,
+        mean_a=spent_as(state.ledger, WINDOW_S) / WINDOW_S,
+        other_a=state.other_a,
+        breaker_heat=share_of_trip(state.heat, circuit),
+        worst_a=worst_a,
+        worst_heat=share_of_trip(heat_after(state.heat, worst_a, GUARANTEE_S, circuit), circuit),
+        failsafe_s=GUARANTEE_S,
     )

@@ -1,78 +1,262 @@
-"""Wall power from whoever can say it: the supplies, else the BMC, else a worst-leaning estimate."""
+"""Amps at the outlet, from parts that answer at once and meters that answer late.
 
-from dataclasses import dataclass
+The parts (cards, processor) are read every turn and miss nothing, but their gain is only roughly known; the supplies'
+meters are right but a quarter of a second late. So the meters give the level and the parts what changed since:
+`amps = meter + (parts − parts as late as the meter)`. A meter that sticks, lies or vanishes is outvoted by the BMC and
+the parts, and said so.
+"""
+
+import math
+from dataclasses import dataclass, replace
 
 from tinybox.core.box import Box
 from tinybox.core.circuit import Circuit
 from tinybox.core.decision import Alert, WallSource
-from tinybox.core.snapshot import GpuState, Severity, Snapshot
+from tinybox.core.snapshot import Psu, Severity, Snapshot
 
 MEAN_OVER_S = 1.0
+METER_LAG_S = 0.25
+LONG_S = 2 * METER_LAG_S
+METER_TRUST_S, BMC_TRUST_S = 3.0, 15.0  # over which sources are compared: none is judged by one reading
+MOVED = 0.1  # of the parts: a step, not noise
+APART = 3.0  # times what its neighbour says: one of two meters lies
+STUCK_S = 1.0  # a meter that says the same to the digit for so long while the parts moved
+STUCK_MOVE = 0.06
+STUCK_MOVE_W = 40.0
+DIFFER_S = 30.0
+DISAGREE_FRACTION = 0.10
+DISAGREE_W = 40.0  # two 8-bit PSU sensors of a BMC are ±8 W
+PARTS_FRACTION = 0.15  # the sum of the parts is that good without a meter
+HIGHEST_TAU_S = 600.0  # how long the highest ratio of meters to parts is remembered: it differs with the load
 METERS_DIFFER = 0.03  # of the line: two supplies on one cord see the same volts
 LINE_TOLERANCE = 0.2  # a line further than this from nominal is a broken sensor or a wrong circuit
-DISAGREE_FRACTION = 0.1
-DISAGREE_W = 40.0  # two 8-bit PSU sensors of a BMC are ±8 W; its reading is up to seconds old
+LINE_DROP = 0.03  # and the house's wiring takes so much more under load, at most (NEC's recommendation)
+LINE_LEAST = 0.4  # of nominal: with less no supply runs (a 120 V line on a circuit said to have 240 V still does)
+FORGOTTEN = 0.985
+LINE_SAG = 0.05  # ANSI C84.1 range A: 114 V on a 120 V line; what is assumed unmeasured
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One reading of the wall."""
+class Parts:
+    """What cards, processor and the rest add up to behind the supplies; `is_known`: none of them is a guess."""
 
-    time_s: float
-    wall_w: float
+    dc_w: float
+    is_known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """One supply's meter: its last reading, and since when it has been the same while the parts said `parts_w`."""
+
+    id: str
+    watts: float
+    since_s: float
+    parts_w: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A source and the parts beside it, both as means over the same time: lags between them hardly count so."""
+
+    said_w: float
+    parts_w: float
+
+    @property
+    def ratio(self) -> float:
+        """Of the source over the parts."""
+        return self.said_w / self.parts_w if self.parts_w > 0 else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class WallMemory:
+    """Carried from turn to turn."""
+
+    time_s: float | None = None
+    parts_w: float = 0.0
+    parts_late_w: float = 0.0  # as late as the meters
+    meter: Comparison | None = None
+    bmc: Comparison | None = None
+    meters: tuple[Meter, ...] = ()
+    mean_w: float | None = None
+    line_v: float | None = None
+    differ_s: float | None = None  # since when supplies and BMC contradict each other
+    highest: float | None = None  # ratio of the meters over the parts: what counts once the meters are lost
 
 
 @dataclass(frozen=True, slots=True)
 class WallReading:
-    """Wall power now (`now_w`), its mean over the last second, line volts, and what is wrong with them."""
+    """Watts and amps now, watts as a mean over a second (`mean_w`), line volts, and what is wrong with them."""
 
-    now_w: float | None
-    mean_w: float | None
+    now_w: float
+    mean_w: float
+    amps: float
     source: WallSource
+    excess: float  # of the supplies' meters over the parts, as a share, slowly
     line_v: float | None
-    samples: tuple[Sample, ...]
     alerts: tuple[Alert, ...]
 
 
-def read_wall(snapshot: Snapshot, box: Box, circuit: Circuit, samples: tuple[Sample, ...]) -> WallReading:
-    """The wall as this snapshot shows it; `samples` are those of the readings before."""
+def read_wall(
+    snapshot: Snapshot, box: Box, circuit: Circuit, parts: Parts, memory: WallMemory
+) -> tuple[WallReading, WallMemory]:
+    """The wall as this snapshot shows it."""
     alerts: list[Alert] = []
-    psu_w = _psu_sum_w(snapshot, box)
-    bmc_w = snapshot.bmc.wall_w
-    if psu_w is not None:
-        now_w, source = psu_w, WallSource.PSU
-    elif bmc_w is not None:
-        now_w, source = bmc_w, WallSource.BMC
-    else:
-        now_w, source = estimate_w(snapshot, box), WallSource.ESTIMATE
-        alerts.append(Alert("power", Severity.WARNING, "no supply and no BMC tells the wall power: it is estimated"))
-    if psu_w is not None and bmc_w is not None and len(samples) > 1:
-        mean_w = _mean(samples)
-        if abs(mean_w - bmc_w) > DISAGREE_W + DISAGREE_FRACTION * max(mean_w, bmc_w):
-            reason = f"supplies say {mean_w:.0f} W at the wall, the BMC says {bmc_w:.0f} W"
-            alerts.append(Alert("power", Severity.WARNING, reason))
+    elapsed_s = max(0.0, snapshot.time_s - memory.time_s) if memory.time_s is not None else math.inf
+    parts_w = parts.dc_w / box.psu.efficiency_nominal
+    late_w = _toward(memory.parts_late_w, parts_w, elapsed_s, METER_LAG_S)
+    meters = tuple(_watch(psu, memory.meters, late_w, snapshot.time_s) for psu in snapshot.psus)
+    psu_w, bmc_w = _psu_sum_w(snapshot, meters, late_w, box, alerts), _plausible(snapshot.bmc.wall_w, box)
+    meter, bmc = memory.meter, memory.bmc
+    is_between = elapsed_s > LONG_S and abs(parts_w - memory.parts_w) > MOVED * parts_w
+    if parts.is_known and not is_between:
+        meter = _compared(meter, psu_w, late_w, elapsed_s, METER_TRUST_S)
+        bmc = _compared(bmc, bmc_w, late_w, elapsed_s, BMC_TRUST_S)
+    trust = (meter.ratio if meter else 1.0, bmc.ratio if bmc else 1.0)
+    highest = memory.highest
+    if psu_w is not None and abs(trust[0] - 1) <= PARTS_FRACTION:
+        faded = trust[0] if highest is None else _toward(highest, trust[0], elapsed_s, HIGHEST_TAU_S)
+        highest = max(trust[0], faded)
+    if is_between and psu_w is not None and memory.meter is not None:
+        # A step since the last look was somewhere in between: the meters themselves show how late they are.
+        low_w, high_w = sorted((memory.parts_late_w, parts_w))
+        late_w = min(max(psu_w / memory.meter.ratio, low_w), high_w)
+    differ_s = memory.differ_s
+    if psu_w is None or bmc_w is None or not _differ(trust, late_w):
+        differ_s = None
+    elif differ_s is None:
+        differ_s = snapshot.time_s
+    elif snapshot.time_s - differ_s >= DIFFER_S:  # a controller answers seconds late: that alone is no contradiction
+        words = f"supplies say {trust[0] * late_w:.0f} W at the wall, the BMC says {trust[1] * late_w:.0f} W"
+        alerts.append(Alert("power", Severity.WARNING, words))
+    level_w, source = _vote(psu_w, bmc_w, late_w, trust, highest, alerts)
+    now_w = max(0.0, level_w + (parts_w - late_w))
+    mean_w = now_w if memory.mean_w is None else _toward(memory.mean_w, now_w, elapsed_s, MEAN_OVER_S / 2)
     line_v = _line_v(snapshot, circuit, alerts)
-    kept = (*(s for s in samples if snapshot.time_s - s.time_s < MEAN_OVER_S), Sample(snapshot.time_s, now_w))
-    return WallReading(now_w, _mean(kept), source, line_v, kept, tuple(alerts))
+    volts = line_v if line_v is not None else _remembered_v(memory, circuit)
+    # A voltmeter that lies upwards must not make the amps look few.
+    amps = now_w / (min(volts, circuit.volts * (1 + LINE_SAG)) * circuit.power_factor)
+    kept = WallMemory(
+        time_s=snapshot.time_s,
+        parts_w=parts_w,
+        parts_late_w=late_w,
+        meter=meter,
+        bmc=bmc,
+        meters=tuple(one for one in meters if one),
+        mean_w=mean_w,
+        line_v=line_v or memory.line_v,
+        differ_s=differ_s,
+        highest=highest,
+    )
+    return WallReading(now_w, mean_w, amps, source, trust[0] - 1, line_v, tuple(alerts)), kept
 
 
-def estimate_w(snapshot: Snapshot, box: Box) -> float:
-    """What the parts add up to at the wall; a part that says nothing counts with its worst."""
-    dc_w = box.rest.power_max_w
-    dc_w += snapshot.cpu.power_w if snapshot.cpu.power_w is not None else box.cpu.power_max_w
-    for gpu in snapshot.gpus:
-        if gpu.state is not GpuState.AWAKE:
-            dc_w += box.gpu.board_power_idle_w
-        elif gpu.power_w is None:
-            dc_w += box.gpu.board_power_max_w
+def _remembered_v(memory: WallMemory, circuit: Circuit) -> float:
+    """Line volts that nobody measures: somewhat less than they were, else the least a house may have under load."""
+    least_v = circuit.volts * (1 - LINE_SAG - LINE_DROP)
+    return least_v if memory.line_v is None else max(least_v, FORGOTTEN * memory.line_v)
+
+
+def _compared(
+    known: Comparison | None, said_w: float | None, parts_w: float, elapsed_s: float, over_s: float
+) -> Comparison | None:
+    """The comparison with one more reading of the source."""
+    if said_w is None or parts_w <= 0:
+        return known
+    if known is None:
+        return Comparison(said_w, parts_w)
+    return Comparison(
+        _toward(known.said_w, said_w, elapsed_s, over_s), _toward(known.parts_w, parts_w, elapsed_s, over_s)
+    )
+
+
+def _toward(value: float, target: float, elapsed_s: float, tau_s: float) -> float:
+    return target + (value - target) * math.exp(-elapsed_s / tau_s)
+
+
+def _plausible(watts: float | None, box: Box) -> float | None:
+    """A reading that can be true: no box draws nothing, nor twice what its supplies give."""
+    most_w = 2 * box.psu.rated_w * box.psu.count
+    return watts if watts is not None and 0 < watts <= most_w else None
+
+
+def _watch(psu: Psu, known: tuple[Meter, ...], parts_w: float, now_s: float) -> Meter | None:
+    """Keep since when a meter has said the same."""
+    if psu.in_w is None:
+        return None
+    before = next((meter for meter in known if meter.id == psu.id), None)
+    if before is not None and before.watts == psu.in_w:
+        # A meter quicker than METER_LAG_S may have told a step before the parts, made late, had it all.
+        return replace(before, parts_w=parts_w) if now_s - before.since_s <= LONG_S else before
+    return Meter(psu.id, psu.in_w, now_s, parts_w)
+
+
+def _is_stuck(meter: Meter, parts_w: float, now_s: float) -> bool:
+    moved_w = abs(parts_w - meter.parts_w)
+    return now_s - meter.since_s >= STUCK_S and moved_w > max(STUCK_MOVE_W, STUCK_MOVE * meter.parts_w)
+
+
+def _psu_sum_w(
+    snapshot: Snapshot, meters: tuple[Meter | None, ...], parts_w: float, box: Box, alerts: list[Alert]
+) -> float | None:
+    """All supplies together; one that is stuck or silent counts as its neighbours do."""
+    good: list[float] = []
+    for psu, meter in zip(snapshot.psus, meters, strict=True):
+        if meter is None:
+            continue
+        if _is_stuck(meter, parts_w, snapshot.time_s):
+            reason = f"its meter has said {meter.watts:.0f} W while the load moved: it does not count"
+            alerts.append(Alert(psu.id, Severity.WARNING, reason))
+        elif (watts := _plausible(meter.watts, box)) is not None:
+            good.append(watts)
         else:
-            dc_w += max(gpu.power_w / box.gpu.socket_to_board_min, box.gpu.board_power_idle_w)
-    return dc_w / box.psu.efficiency_min
+            alerts.append(Alert(psu.id, Severity.WARNING, f"{meter.watts:.0f} W cannot be true: it does not count"))
+    if len(good) > 1 and max(good) > APART * min(good):
+        share_w = parts_w / len(good)
+        liar = max(good, key=lambda watts: abs(math.log(watts / share_w)))
+        alerts.append(Alert("power", Severity.WARNING, f"a supply that says {liar:.0f} W is far from the others"))
+        return None
+    return sum(good) if len(good) >= box.psu.count else None
 
 
-def _psu_sum_w(snapshot: Snapshot, box: Box) -> float | None:
-    watts = [psu.in_w for psu in snapshot.psus if psu.in_w is not None]
-    return sum(watts) if len(watts) >= box.psu.count else None
+def _differ(trust: tuple[float, float], parts_w: float) -> bool:
+    """Whether supplies and BMC contradict each other by more than both may be off."""
+    return abs(trust[0] - trust[1]) * parts_w > DISAGREE_W + DISAGREE_FRACTION * parts_w
+
+
+def _vote(
+    psu_w: float | None,
+    bmc_w: float | None,
+    parts_w: float,
+    trust: tuple[float, float],
+    highest: float | None,
+    alerts: list[Alert],
+) -> tuple[float, WallSource]:
+    """Watts as late as the meters, and who says so: the supplies unless the two others contradict them."""
+    by_meter, by_bmc = trust
+    wary = 1 + PARTS_FRACTION / 2 if highest is None else highest
+    bmc_fits = bmc_w is not None and abs(by_bmc - 1) <= PARTS_FRACTION
+    if psu_w is not None:
+        psu_fits = abs(by_meter - 1) <= PARTS_FRACTION
+        agree = bmc_w is not None and not _differ(trust, parts_w)
+        if psu_fits or agree:
+            return psu_w, WallSource.PSU
+        if bmc_w is None:
+            reason = f"supplies say {psu_w:.0f} W at the wall, the parts add up to {parts_w:.0f} W: the higher counts"
+            alerts.append(Alert("power", Severity.WARNING, reason))
+            return max(psu_w, parts_w * wary), WallSource.ESTIMATE
+    if bmc_fits:
+        return parts_w * max(by_bmc, highest or 0.0), WallSource.BMC  # the BMC is slow: the load may have moved
+    if bmc_w is not None and psu_w is None:
+        said_w = parts_w * by_bmc
+        reason = f"the BMC says {said_w:.0f} W at the wall, the parts add up to {parts_w:.0f} W: the higher counts"
+        alerts.append(Alert("power", Severity.WARNING, reason))
+        return max(said_w, parts_w * wary), WallSource.ESTIMATE
+    words = (
+        "no supply and no BMC tells the wall power" if psu_w is None else "supplies and BMC both contradict the parts"
+    )
+    alerts.append(Alert("power", Severity.WARNING, f"{words}: it is estimated"))
+    worst_w = max(psu_w or 0.0, (bmc_w or 0.0))
+    return max(parts_w * wary, min(worst_w, parts_w * 1.5)), WallSource.ESTIMATE
 
 
 def _line_v(snapshot: Snapshot, circuit: Circuit, alerts: list[Alert]) -> float | None:
@@ -83,7 +267,7 @@ def _line_v(snapshot: Snapshot, circuit: Circuit, alerts: list[Alert]) -> float 
     if volts and max(volts) - min(volts) > METERS_DIFFER * circuit.volts:
         reason = f"the supplies disagree on the line: {min(volts):.0f} V and {max(volts):.0f} V; the lower one counts"
         alerts.append(Alert("power", Severity.WARNING, reason))
-    if line_v is None:
+    if line_v is None or line_v < LINE_LEAST * circuit.volts:
         reason = f"line voltage unreadable: the budget takes {circuit.volts * (1 - LINE_SAG):.0f} V"
         alerts.append(Alert("power", Severity.WARNING, reason))
         return None
@@ -91,10 +275,3 @@ def _line_v(snapshot: Snapshot, circuit: Circuit, alerts: list[Alert]) -> float 
         reason = f"the line has {line_v:.0f} V, the circuit says {circuit.volts:.0f} V: check circuit.volts"
         alerts.append(Alert("power", Severity.CRITICAL, reason))
     return line_v
-
-
-LINE_SAG = 0.05  # ANSI C84.1 range A: 114 V on a 120 V line; what the budget assumes unmeasured
-
-
-def _mean(samples: tuple[Sample, ...]) -> float:
-    return sum(s.wall_w for s in samples) / len(samples)

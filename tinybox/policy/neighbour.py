@@ -1,0 +1,88 @@
+"""Somebody else on the circuit: an appliance that nobody announced shows as a step in the line's volts.
+
+The wiring drops volts with amps. What our own amps explain is taken off; a step that remains is a neighbour's amps over
+the ohms that our own steps have taught. Slow changes are the utility's, and not a neighbour.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from tinybox.core.circuit import Circuit
+
+OHM_NOMINAL, OHM_LEAST, OHM_MOST = 0.2, 0.08, 0.5  # at 120 V; some 15 m of AWG 14 there and back
+OWN_STEP_A = 2.5  # of our own: big enough to learn from
+OWN_STILL_A = 1.5  # within so much the volts are not ours
+STEP_SHARE = 0.011  # of nominal volts: a utility's tap is 0.6 %
+LEAST_A = 4.0
+QUICK_S = 0.7  # an appliance is on within so long
+REST_TAU_S = 20.0
+# Of the amps that a step is taken for: at least so many, and at most. The ohms are known no better.
+SURE_OF_NEIGHBOUR, WARY_OF_NEIGHBOUR = 0.7, 1.1
+LEARN = 0.25
+ENOUGH_LESSONS = 4
+LINE_DROP = 0.03  # of the line, at the promised amps: what the NEC recommends a branch circuit not to exceed
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourMemory:
+    """`rest_v` is what the line would have without us, slowly; `step_v` what the neighbour takes off it."""
+
+    time_s: float | None = None
+    rest_v: float | None = None
+    amps: float = 0.0
+    volts: float = 0.0
+    ohm: float = OHM_NOMINAL
+    lessons: int = 0  # steps of our own that taught the ohms
+    step_v: float = 0.0
+    fast_v: float = 0.0  # rest as of a moment ago
+    fast_line_v: float = 0.0  # and the line itself
+
+    def drop_v(self, more_a: float, circuit: Circuit) -> float:
+        """Volts that so many more amps will take off the line: as learned, else what wiring may take at most."""
+        ohm = self.ohm if self.lessons >= ENOUGH_LESSONS else LINE_DROP * circuit.volts / circuit.promised_a
+        return ohm * max(0.0, more_a)
+
+    def other_a(self) -> float:
+        """Amps of the neighbour, 0 where there is none."""
+        return self.step_v / self.ohm if self.step_v > 0 else 0.0
+
+
+def watch(
+    now_s: float, line_v: float | None, amps: float, circuit: Circuit, memory: NeighbourMemory
+) -> NeighbourMemory:
+    """What the line says now. Without a voltmeter nothing can be known."""
+    if line_v is None:
+        return replace(memory, time_s=None, rest_v=None)
+    if memory.time_s is None or memory.rest_v is None or not 0 <= now_s - memory.time_s <= 5.0:
+        rest_v = line_v + memory.ohm * amps
+        return NeighbourMemory(now_s, rest_v, amps, line_v, memory.ohm, memory.lessons, 0.0, rest_v, line_v)
+    elapsed_s = now_s - memory.time_s
+    ohm, lessons = memory.ohm, memory.lessons
+    own_a = amps - memory.amps
+    if abs(own_a) >= OWN_STEP_A and memory.step_v == 0:
+        seen = -(line_v - memory.volts) / own_a
+        if OHM_LEAST <= seen <= OHM_MOST:
+            ohm += (seen - ohm) * max(LEARN, 1 / (lessons + 1))
+            lessons += 1
+    rest_v = line_v + ohm * amps
+    gap_v = memory.rest_v - rest_v  # volts that are missing and not ours
+    quick_v = memory.fast_v - rest_v
+    threshold_v = max(STEP_SHARE * circuit.volts, LEAST_A * ohm)
+    step_v = memory.step_v
+    # A stiff line (a UPS) does not rise as our amps fall: volts that stayed are nobody's step.
+    own_fall_a = (memory.fast_v - memory.fast_line_v) / ohm - amps
+    is_stiff = own_fall_a > OWN_STILL_A and memory.fast_line_v - line_v < 0.5 * threshold_v
+    is_still = abs(own_a) <= OWN_STILL_A and not is_stiff
+    if step_v == 0 and is_still and gap_v >= threshold_v and quick_v >= 0.6 * threshold_v:
+        step_v = gap_v
+    elif step_v > 0 and gap_v < 0.5 * step_v:
+        step_v = 0.0
+    elif step_v > 0 and gap_v > step_v:
+        step_v = gap_v
+    # While a neighbour is there the volts without it are only remembered.
+    tau_s = REST_TAU_S if step_v == 0 else math.inf
+    rest_kept_v = memory.rest_v + (rest_v - memory.rest_v) * (1 - math.exp(-elapsed_s / tau_s))
+    quick = 1 - math.exp(-elapsed_s / QUICK_S)
+    fast_v = memory.fast_v + (rest_v - memory.fast_v) * quick
+    fast_line_v = memory.fast_line_v + (line_v - memory.fast_line_v) * quick
+    return NeighbourMemory(now_s, rest_kept_v, amps, line_v, ohm, lessons, step_v, fast_v, fast_line_v)
