@@ -1,10 +1,13 @@
 """`make demo`: a twin with work on its cards, the daemon holding it inside its outlet, and the status, live."""
 
+import contextlib
+import itertools
 import os
 import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +17,16 @@ from tinybox.core.errors import TinyboxError
 
 BIN = Path(sys.executable).parent
 READY_TIMEOUT_S = 20.0
-LOADS = (("gpu/0", 100), ("gpu/1", 100), ("gpu/2", 60), ("gpu/3", 100), ("gpu/4", 30), ("cpu", 40))
+# The work moves from card to card, and the watts with it.
+SCENES: tuple[dict[str, int], ...] = (
+    {"gpu/0": 100, "cpu": 40},
+    {"gpu/0": 100, "gpu/1": 100, "gpu/2": 60, "cpu": 40},
+    {"gpu/2": 100, "gpu/3": 100, "gpu/4": 100, "gpu/5": 100, "cpu": 60},
+    {f"gpu/{i}": 100 for i in range(6)} | {"cpu": 60},
+    {"gpu/5": 100, "cpu": 20},
+)
+SCENE_S = 8.0
+DEVICES = (*(f"gpu/{i}" for i in range(6)), "cpu")
 
 
 def demo(seconds: float | None) -> None:
@@ -24,9 +36,7 @@ def demo(seconds: float | None) -> None:
         call("twin", "up", "--box", "red", environment=environment)
         try:
             environment |= twin_environment(environment)
-            with daemon(environment, Path(folder) / "tinyboxd.log"):
-                for device, percent in LOADS:
-                    call("twin", "load", device, str(percent), environment=environment)
+            with failsafe(environment), daemon(environment, Path(folder) / "tinyboxd.log"):
                 show(environment, seconds)
         finally:
             call("twin", "down", environment=environment)
@@ -72,14 +82,48 @@ def _look(environment: dict[str, str]) -> str:
         return f"starting: {error.message}"
 
 
+@contextmanager
+def failsafe(environment: dict[str, str]) -> Iterator[None]:
+    """The daemon's independent second."""
+    with subprocess.Popen([str(BIN / "tinybox-failsafe")], env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+
+
+def play(scene: dict[str, int], environment: dict[str, str]) -> None:
+    """Give every device the work of a scene."""
+    for device in DEVICES:
+        call("twin", "load", device, str(scene.get(device, 0)), environment=environment)
+
+
 def show(environment: dict[str, str], seconds: float | None) -> None:
-    """The live status on a terminal, one look elsewhere."""
+    """The live status on a terminal while the work moves; elsewhere a look at each of two scenes."""
     if not sys.stdout.isatty():
-        time.sleep(seconds if seconds is not None else 4.0)
-        sys.stdout.write(call("status", environment=environment))
+        for scene in SCENES[:2]:
+            play(scene, environment)
+            time.sleep((seconds if seconds is not None else 8.0) / 2)
+            sys.stdout.write(call("status", environment=environment) + "\n")
         return
+    stop = threading.Event()
+    mover = threading.Thread(target=_move, args=(environment, stop), daemon=True)
+    mover.start()
     try:
         command = [str(BIN / "tinybox"), "status", "--watch"]
         subprocess.run(command, env=environment, timeout=seconds, check=False)
     except (KeyboardInterrupt, subprocess.TimeoutExpired):
         sys.stdout.write("\n")
+    finally:
+        stop.set()
+        mover.join(timeout=10)
+
+
+def _move(environment: dict[str, str], stop: threading.Event) -> None:
+    """One scene after the other until stopped."""
+    for scene in itertools.cycle(SCENES):
+        with contextlib.suppress(TinyboxError):  # the twin may be going down
+            play(scene, environment)
+        if stop.wait(SCENE_S):
+            return

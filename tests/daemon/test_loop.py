@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.policy.conftest import card, machine
-from tests.policy.test_power import obey
+from tests.policy.conftest import card, machine, obey
 from tinybox.client import fetch
 from tinybox.core.actions import Action
 from tinybox.core.box import load_box
@@ -42,7 +41,7 @@ class HandMadeMachine:
         """Every card does as told."""
         gpus = {gpu.id: gpu for gpu in self.snapshot.gpus}
         for action in actions:
-            gpus[action.gpu] = obey(gpus[action.gpu], action)
+            gpus[action.device] = obey(gpus[action.device], action)
         self.snapshot = replace(self.snapshot, gpus=tuple(gpus.values()))
 
 

@@ -1,13 +1,16 @@
 """Exact writes to amdgpu's files, and what is made of its clock table."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tinybox.core.actions import SetCap, SetClockLimit
 from tinybox.core.box import load_box
+from tinybox.core.config import Config
 from tinybox.core.errors import HardwareError
 from tinybox.hw.amd import AmdCard, ClockTable, parse_od_table
+from tinybox.hw.hardware import Hardware
 from tinybox.hw.host import Host
 
 RED = load_box("red")
@@ -103,3 +106,28 @@ TABLES = [
 @pytest.mark.parametrize(("text", "table"), TABLES)
 def test_the_clock_table_is_read_as_every_card_writes_it(text: str, table: ClockTable | None) -> None:
     assert parse_od_table(text) == table
+
+
+FOLDER = f"/sys/bus/pci/devices/{SLOT}"
+
+
+def test_the_failsafes_writes_are_those_of_the_driver_with_whole_paths(copy: Host) -> None:
+    hardware = Hardware(copy, RED, Config())  # not even looked at yet: no card is woken for its paths
+    writes = hardware.failsafe_writes((SetClockLimit("gpu/3", 500), SetCap("gpu/3", 261.0), SetCap("gpu/9", 1.0)))
+    hwmon = next((copy.root / FOLDER[1:] / "hwmon").iterdir()).name
+    assert writes == (
+        (f"{copy.root}{FOLDER}/pp_od_clk_voltage", "s 1 500\n"),
+        (f"{copy.root}{FOLDER}/pp_od_clk_voltage", "c\n"),
+        (f"{copy.root}{FOLDER}/hwmon/{hwmon}/power1_cap", "261000000"),
+    )
+
+
+def test_the_failsafes_coarse_lever_is_the_performance_level(copy: Host) -> None:
+    (copy.root / FOLDER[1:] / "pp_od_clk_voltage").unlink()
+    writes = Hardware(copy, RED, Config()).failsafe_writes((SetClockLimit("gpu/3", 500),))
+    assert writes == ((f"{copy.root}{FOLDER}/power_dpm_force_performance_level", "low"),)
+
+
+def test_a_card_without_a_driver_has_nothing_for_the_failsafe(copy: Host) -> None:
+    shutil.rmtree(copy.root / FOLDER[1:] / "hwmon")
+    assert Hardware(copy, RED, Config()).failsafe_writes((SetClockLimit("gpu/3", 500), SetCap("gpu/3", 261.0))) == ()

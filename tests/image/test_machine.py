@@ -132,15 +132,50 @@ def test_nobody_has_a_password_and_keys_are_this_machines_own(machine: Machine) 
     assert machine.ssh("find /etc/ssh/ssh_host_ed25519_key -newer /etc/ssh/sshd_config | wc -l").strip() == "1"
 
 
-def test_a_daemon_that_is_killed_comes_back_and_the_limits_stand(machine: Machine) -> None:
-    limit = "cat /run/tinybox-twin/root/sys/bus/pci/devices/0000:03:00.0/pp_od_clk_voltage | sed -n 3p"
-    before = machine.ssh(f"sudo bash -c '{limit}'")
-    said = machine.ssh(
-        "old=$(systemctl show --property MainPID --value tinyboxd); sudo kill -KILL $old; sleep 1;"
-        f"sudo bash -c '{limit}'; for i in $(seq 60); do systemctl is-active --quiet tinyboxd && break; sleep 1; done;"
-        "new=$(systemctl show --property MainPID --value tinyboxd); test $new -gt 0 -a $new != $old && echo back"
-    )
-    assert said == f"{before}back\n"
+TABLES = "/run/tinybox-twin/root/sys/bus/pci/devices/0000:?3:00.0/pp_od_clk_voltage"
+IS_FLOOR = f'test -z "$(grep -L "^1: 500Mhz" {TABLES})"'  # no table without the lowest limit
+IS_GOVERNED = f"systemctl is-active --quiet tinyboxd tinybox-failsafe && ! {IS_FLOOR}"
+
+
+def wait_inside(machine: Machine, condition: str, *, seconds: int = 120, first: str = "true") -> None:
+    """As root: do what comes first, then wait until the condition holds; fails when it does not in time."""
+    loop = f"for i in $(seq {5 * seconds}); do {condition} && exit; sleep 0.2; done; exit 1"
+    machine.ssh(f"sudo bash -s <<'END'\n{first}\n{loop}\nEND\n", timeout_s=60 + 10.0 * seconds)
+
+
+def main_pid(machine: Machine, unit: str) -> int:
+    return int(machine.ssh(f"systemctl show --property MainPID --value {unit}"))
+
+
+def test_safe_limits_ran_before_anybody_could_log_in(machine: Machine) -> None:
+    units = "--unit=tinybox-safe-limits --unit=ssh"
+    told = machine.ssh(f"sudo journalctl --boot --output=cat {units} | grep -E '^(Finished|Starting) '")
+    assert [line.split()[:2] for line in told.splitlines()[1:3]] == [
+        ["Finished", "tinybox-safe-limits.service"],
+        ["Starting", "ssh.service"],
+    ]
+    assert machine.ssh("systemctl show --property Result --value tinybox-safe-limits") == "success\n"
+    assert len(machine.ssh("cat /run/tinybox/failsafe.list").splitlines()) == 18
+
+
+def test_a_failsafe_that_is_killed_is_back_at_once(machine: Machine) -> None:
+    wait_inside(machine, IS_GOVERNED)
+    old = main_pid(machine, "tinybox-failsafe")
+    wait_inside(machine, "systemctl is-active --quiet tinybox-failsafe", first=f"kill -KILL {old}; sleep 0.5")
+    assert main_pid(machine, "tinybox-failsafe") not in (0, old)
+
+
+@pytest.mark.parametrize("words", ["KILL tinyboxd", "STOP tinyboxd", "KILL tinyboxd tinybox-failsafe"])
+def test_a_daemon_that_dies_or_hangs_leaves_the_cards_at_their_floor_and_comes_back(
+    machine: Machine, words: str
+) -> None:
+    wait_inside(machine, IS_GOVERNED)
+    number, *units = words.split()
+    before = main_pid(machine, "tinyboxd")
+    pids = " ".join(str(main_pid(machine, unit)) for unit in units)
+    wait_inside(machine, IS_FLOOR, seconds=30, first=f"kill -{number} {pids}")
+    wait_inside(machine, f"test $(systemctl show --property MainPID --value tinyboxd) != {before} && {IS_GOVERNED}")
+    print(machine.ssh("sudo journalctl --boot --no-pager -u 'tinybox*' | tail -30"))
 
 
 def test_the_array_is_assembled_with_its_data_after_a_reboot(machine: Machine) -> None:

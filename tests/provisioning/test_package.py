@@ -36,8 +36,9 @@ def test_two_builds_are_the_same_bytes(package: Path, tmp_path: Path) -> None:
 
 def test_it_has_programs_units_rules_completion_and_documents(unpacked: Path) -> None:
     for name in (
-        *("usr/bin/tinybox", "usr/bin/tinyboxd", "usr/bin/tinybox-provision"),
+        *("usr/bin/tinybox", "usr/bin/tinyboxd", "usr/bin/tinybox-failsafe", "usr/bin/tinybox-provision"),
         *("usr/lib/systemd/system/tinyboxd.service", "usr/lib/systemd/system/tinybox-raid.service"),
+        *("usr/lib/systemd/system/tinybox-failsafe.service", "usr/lib/systemd/system/tinybox-safe-limits.service"),
         *("usr/lib/tinybox/tinybox/boxes/red.toml", "usr/lib/tinybox/tinybox/twin/oem.so"),
         *("usr/share/doc/tinybox/docs/api.md", "usr/share/doc/tinybox/copyright"),
     ):
@@ -52,7 +53,7 @@ def test_what_is_compiled_runs_on_every_python(unpacked: Path) -> None:
     assert [name for name in compiled if not name.endswith(".abi3.so")] == []
 
 
-@pytest.mark.parametrize("program", ["tinybox", "tinyboxd", "tinybox-provision"])
+@pytest.mark.parametrize("program", ["tinybox", "tinyboxd", "tinybox-failsafe", "tinybox-provision"])
 def test_programs_start_isolated_with_the_systems_python(unpacked: Path, program: str) -> None:
     text = (unpacked / "usr/bin" / program).read_text()
     assert text.startswith("#!/usr/bin/python3 -I\n")

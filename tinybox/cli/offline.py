@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 from tinybox.core.box import Box, load_box
+from tinybox.core.commission import load_commission
 from tinybox.core.config import Folders, load_config
 from tinybox.core.decision import Decision
 from tinybox.core.snapshot import Snapshot
@@ -34,14 +35,14 @@ def offline_screen(folders: Folders, *, columns: int, colour: bool) -> str:
 def _look(folders: Folders) -> tuple[Snapshot, Decision, Box]:
     config = load_config(folders.config)
     box = load_box(config.box, folders.boxes)
-    hardware = Hardware(Host.from_environment(), box, config)
+    hardware = Hardware(Host.from_environment(), box, config, folders.run)
     hardware.read_fast(time.monotonic())
     slow = hardware.read_slow(time.monotonic())
     time.sleep(ENERGY_GAP_S)
     now_s = time.monotonic()
     snapshot = assemble(hardware.read_fast(now_s), slow, now_s, time.time())
     hardware.release()
-    decision, _ = decide(snapshot, box, config, fresh_memory(config))
+    decision, _ = decide(snapshot, box, config, fresh_memory(config, load_commission(folders.state, box)))
     reason = f"nothing is changed without tinyboxd; it would say: {decision.reason}"
     return snapshot, replace(decision, actions=(), reason=reason), box
 

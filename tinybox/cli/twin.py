@@ -7,7 +7,9 @@ import sys
 import click
 
 from tinybox.core.box import load_box
+from tinybox.core.errors import TinyboxError
 from tinybox.twin import control
+from tinybox.twin.constants import KINDS
 from tinybox.twin.place import Place, default_folder
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -36,13 +38,19 @@ def twin() -> None:
 @click.option("--real-storage", is_flag=True, help="Drives and array are this machine's own; for a twin in a VM.")
 @click.option("--bmc-serial", metavar="ADDRESS:PORT", help="Where QEMU's ipmi-bmc-extern reaches the BMC.")
 @click.option("--run-dir", metavar="DIR", help="Where the daemon's socket goes.  [default: below the twin]")
-def up(box: str, foreground: bool, real_storage: bool, bmc_serial: str | None, run_dir: str | None) -> None:
+@click.option("--seed", type=int, metavar="N", help="Draw the plant's true parameters from their bands.")
+def up(
+    box: str, foreground: bool, real_storage: bool, bmc_serial: str | None, run_dir: str | None, seed: int | None
+) -> None:
     """Start a twin; returns when it is ready."""
     place = here()
-    load_box(box)
+    if (vendor := load_box(box).gpu.vendor) != "amd":
+        hint = f"'tinybox-governor-replay TRACE.csv --box {box}' simulates it without files"
+        raise TinyboxError(f"the twin shows no {vendor} cards yet, and box '{box}' has nothing else", hint=hint)
     extra = ["--real-storage"] * real_storage
     extra += ["--bmc-serial", bmc_serial] if bmc_serial else []
     extra += ["--run-dir", run_dir] if run_dir else []
+    extra += ["--seed", str(seed)] if seed is not None else []
     if foreground:
         control.refuse_second(place)
         place.folder.mkdir(parents=True, exist_ok=True)
@@ -63,9 +71,20 @@ def env() -> None:
 @twin.command(epilog="Examples: 'tinybox twin load gpu/0 100', 'tinybox twin load gpu/all 50'")
 @click.argument("device")
 @click.argument("percent", type=float)
-def load(device: str, percent: float) -> None:
-    """Give a device work: PERCENT of what it could do unlimited."""
-    control.ask(here(), {"do": "load", "device": device, "percent": percent})
+@click.option("--kind", type=click.Choice(KINDS), default="train", show_default=True, help="What a card works on.")
+def load(device: str, percent: float, kind: str) -> None:
+    """Give a device work: PERCENT of what it could do unlimited.
+
+    A card's work is a process of its own, which may be stopped and ended like any other.
+    """
+    control.ask(here(), {"do": "load", "device": device, "percent": percent, "kind": kind})
+
+
+@twin.command("other-load")
+@click.argument("amps", type=float)
+def other_load(amps: float) -> None:
+    """Let something else draw AMPS from the same circuit."""
+    control.ask(here(), {"do": "other-load", "amps": amps})
 
 
 @twin.command()
@@ -78,9 +97,12 @@ def status(as_json: bool) -> None:
         return
     tripped = "TRIPPED" if truth["breaker_tripped"] else f"breaker at {truth['breaker_heat']:.0%} of its trip"
     click.echo(f"{truth['wall_w']:.1f} W at {truth['line_v']:.1f} V, {tripped}, {truth['noise_dba']:.1f} dBA")
+    if truth["other_a"]:
+        click.echo(f"something else on the circuit draws {truth['other_a']:.1f} A")
     for gpu in truth["gpus"]:
+        state = "frozen" if gpu["is_frozen"] else "load"
         click.echo(
-            f"{gpu['id']}  load {gpu['load_pct']:3.0f} %  board {gpu['board_w']:5.1f} W  {gpu['clock_mhz']:4d} MHz  "
+            f"{gpu['id']}  {state} {gpu['load_pct']:3.0f} %  board {gpu['board_w']:5.1f} W  {gpu['clock_mhz']:4d} MHz  "
             f"junction {gpu['junction_c']:5.1f} °C  fan {gpu['fan_rpm']:4d} rpm"
         )
 

@@ -3,14 +3,18 @@
 import logging
 import threading
 import time
+from dataclasses import replace
 
 from tinybox.core.actions import Action
 from tinybox.core.errors import HardwareError
-from tinybox.core.snapshot import Fault, Snapshot
+from tinybox.core.snapshot import Fault, Gpu, GpuState, Snapshot
+from tinybox.daemon.heartbeat import Heartbeat
 from tinybox.hw.hardware import Hardware, SlowReading, assemble
+from tinybox.policy.power import failsafe_actions
 
 SLOW_PERIOD_S = 2.0
 SLOW_SHARE = 10.0  # the slow thread rests this many times as long as it worked: BMC and drives cost processes
+LIST_PERIOD_S = 1.0  # the failsafe's list is made afresh so often, and at once when a card goes, comes or wakes
 LONGEST_REST_S = 10.0  # but a tool that hung until its time-out is asked again soon
 
 log = logging.getLogger("tinyboxd")
@@ -19,8 +23,11 @@ log = logging.getLogger("tinyboxd")
 class Machine:
     """Snapshots out, actions in. Faults of a write belong to the next snapshot."""
 
-    def __init__(self, hardware: Hardware) -> None:
+    def __init__(self, hardware: Hardware, heartbeat: Heartbeat) -> None:
         self._hardware = hardware
+        self._heartbeat = heartbeat
+        self._floor = failsafe_actions(hardware.assumed_gpus(), hardware.box.gpu)
+        self._list_due_s = float("-inf")
         self._slow: SlowReading | None = None
         self._bug: Exception | None = None
         self._write_faults: tuple[Fault, ...] = ()
@@ -43,7 +50,9 @@ class Machine:
             raise self._bug
         now_s, unix_s = time.monotonic(), time.time()
         fast = self._hardware.read_fast(now_s)
-        return assemble(fast, self._slow, now_s, unix_s, self._write_faults)
+        self._prepare_failsafe(fast.gpus, now_s)
+        snapshot = assemble(fast, self._slow, now_s, unix_s, self._write_faults)
+        return replace(snapshot, failsafe_age_s=self._heartbeat.age_s(now_s))
 
     def apply(self, actions: tuple[Action, ...]) -> None:
         """Every action, one by one: a card that refuses does not keep the others from being limited."""
@@ -55,8 +64,17 @@ class Machine:
             try:
                 self._hardware.apply(action)
             except HardwareError as error:
-                faults.append(Fault(action.gpu, str(error)))
+                faults.append(Fault(action.device, str(error)))
         self._write_faults = tuple(faults)
+
+    def _prepare_failsafe(self, gpus: tuple[Gpu, ...], now_s: float) -> None:
+        """List every card's floor; a sleeping card's, as last known, is there for when it wakes while we are silent."""
+        asleep = {gpu.id for gpu in gpus if gpu.state is GpuState.ASLEEP}
+        kept = (action for action in self._floor if action.device in asleep)
+        floor = (*failsafe_actions(gpus, self._hardware.box.gpu), *kept)
+        if floor != self._floor or now_s >= self._list_due_s:
+            self._floor, self._list_due_s = floor, now_s + LIST_PERIOD_S
+            self._heartbeat.prepare(self._hardware.failsafe_writes(floor))
 
     def _poll_slowly(self) -> None:
         while not self._stop.is_set():

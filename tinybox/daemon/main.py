@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import IO
 
 from tinybox import __version__
+from tinybox.core.actions import EndWork, FreezeWork, PowerOff
 from tinybox.core.box import Box, known_boxes, load_box
 from tinybox.core.circuit import circuit_of
+from tinybox.core.commission import Commission, load_commission
 from tinybox.core.config import Config, Folders, load_config
 from tinybox.core.errors import TinyboxError
 from tinybox.core.snapshot import Severity
 from tinybox.daemon.api import Board, Server, listen
+from tinybox.daemon.heartbeat import Heartbeat
 from tinybox.daemon.loop import Loop, Tick
 from tinybox.daemon.machine import Machine
 from tinybox.daemon.notify import Notifier
@@ -24,15 +27,18 @@ from tinybox.hw.hardware import Hardware
 from tinybox.hw.host import Host
 from tinybox.policy.power import failsafe_actions
 
-USAGE = """usage: tinyboxd
+USAGE = """usage: tinyboxd [--safe-limits]
 
-Holds the box inside its outlet: reads the sensors, shares the watts, answers on a Unix socket. Takes no arguments;
-settings are in /etc/tinybox/config.toml ('tinybox config show' prints them with their origin).
+Holds the box inside its outlet: reads the sensors, shares the watts, answers on a Unix socket. Settings are in
+/etc/tinybox/config.toml ('tinybox config show' prints them with their origin).
+
+  --safe-limits  put every card at its lowest limits, tell tinybox-failsafe how, and exit
 
 example: eval "$(tinybox twin env)" && tinyboxd
 """
 
 SWITCH_INTERVAL_S = 0.0005
+REASON_EVERY_S = 10.0  # limits follow the load several times a second; the status shows each of them
 
 log = logging.getLogger("tinyboxd")
 
@@ -46,13 +52,14 @@ def main() -> None:
     if arguments == ["--version"]:
         sys.stdout.write(f"tinyboxd {__version__}\n")
         return
-    if arguments:
+    if arguments not in ([], ["--safe-limits"]):
         sys.stderr.write(USAGE)
         sys.exit(2)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
-        run(Folders.from_environment(), Host.from_environment())
+        begin = safe_limits if arguments else run
+        begin(Folders.from_environment(), Host.from_environment())
     except TinyboxError as error:
         sys.stderr.write(f"tinyboxd: {error.message}\n" + (f"  {error.hint}\n" if error.hint else ""))
         sys.exit(1)
@@ -61,22 +68,35 @@ def main() -> None:
 def run(folders: Folders, host: Host) -> None:
     """Govern until SIGTERM or SIGINT. Raises TinyboxError when it cannot begin; the cards are at their floor then."""
     with hold_lock(folders.run):
-        try:
-            config = load_config(folders.config)
-            box = load_box(config.box, folders.boxes)
-            circuit_of(box, config)
-        except TinyboxError:
-            _floor(Hardware(host, _last_box(folders), Config()))
-            raise
-        hardware = Hardware(host, box, config)
-        _floor(hardware)  # failsafe first: more than the floor has to be earned by a first good look
-        _refuse_foreign(hardware, box, folders)
-        _remember_box(folders.state, box.name)
-        _govern(folders, hardware, box, config)
+        heartbeat = Heartbeat(folders.run)
+        hardware, config = _begin(folders, host, heartbeat)
+        _refuse_foreign(hardware, hardware.box, folders)
+        _remember_box(folders.state, hardware.box.name)
+        _govern(folders, hardware, config, heartbeat)
 
 
-def _govern(folders: Folders, hardware: Hardware, box: Box, config: Config) -> None:
-    machine, board, notifier = Machine(hardware), Board(box.name), Notifier()
+def safe_limits(folders: Folders, host: Host) -> None:
+    """Every card to its floor, and the failsafe told how. Raises TinyboxError for bad settings, once that is done."""
+    _begin(folders, host, Heartbeat(folders.run))
+
+
+def _begin(folders: Folders, host: Host, heartbeat: Heartbeat) -> tuple[Hardware, Config]:
+    """Failsafe first: more than the floor has to be earned by a first good look. Raises TinyboxError, at the floor."""
+    try:
+        config = load_config(folders.config)
+        box = load_box(config.box, folders.boxes)
+        circuit_of(box, config)
+    except TinyboxError:
+        _floor(Hardware(host, _last_box(folders), Config()), heartbeat)
+        raise
+    hardware = Hardware(host, box, config, folders.run)
+    _floor(hardware, heartbeat)
+    return hardware, config
+
+
+def _govern(folders: Folders, hardware: Hardware, config: Config, heartbeat: Heartbeat) -> None:
+    box = hardware.box
+    machine, board, notifier = Machine(hardware, heartbeat), Board(box.name), Notifier()
     server = Server(board, listen(folders.socket))
     journal = Journal()
 
@@ -88,7 +108,7 @@ def _govern(folders: Folders, hardware: Hardware, box: Box, config: Config) -> N
         journal.note(tick)
         notifier.beat()
 
-    loop = Loop(machine, box, config, publish)
+    loop = Loop(machine, box, config, publish, heartbeat.beat)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.stop())
     server.start()
@@ -98,13 +118,13 @@ def _govern(folders: Folders, hardware: Hardware, box: Box, config: Config) -> N
     gc.collect()
     gc.freeze()  # what is loaded by now stays: the collector need not walk it ten times a second
     try:
-        loop.run()
+        loop.run(_commission(folders.state, box))
     except BaseException:
         log.exception("unforeseen: every card goes to its floor")
-        _floor(hardware)
+        _floor(hardware, heartbeat)
         raise
     finally:
-        # A plain stop leaves the limits: what the cards may draw stays inside the budget without us.
+        # A plain stop leaves the limits to the failsafe: a box that nobody governs belongs at its floor.
         notifier.stopping()
         server.stop()
         machine.stop()
@@ -114,16 +134,19 @@ def _govern(folders: Folders, hardware: Hardware, box: Box, config: Config) -> N
 
 
 class Journal:
-    """Tells the log what changed: reasons and alerts, each once."""
+    """Tells the log what changed: alerts each once, reasons at most every few seconds, last resorts always."""
 
     def __init__(self) -> None:
         self._reason = ""
+        self._next_s = 0.0
         self._alerts: frozenset[tuple[str, str]] = frozenset()
 
     def note(self, tick: Tick) -> None:
         """Log what is new in this tick."""
-        if tick.decision.actions and tick.decision.reason != self._reason:
-            self._reason = tick.decision.reason
+        actions, now_s = tick.decision.actions, tick.snapshot.time_s
+        is_resort = any(isinstance(action, FreezeWork | EndWork | PowerOff) for action in actions)
+        if actions and tick.decision.reason != self._reason and (is_resort or now_s >= self._next_s):
+            self._reason, self._next_s = tick.decision.reason, now_s + REASON_EVERY_S
             log.info("%s", self._reason)
         critical = frozenset((a.id, a.reason) for a in tick.decision.alerts if a.severity is Severity.CRITICAL)
         for device, reason in sorted(critical - self._alerts):
@@ -159,14 +182,17 @@ def hold_lock(folder: Path) -> IO[str]:
     return lock
 
 
-def _floor(hardware: Hardware) -> None:
+def _floor(hardware: Hardware, heartbeat: Heartbeat) -> None:
     """Every card to its lowest limits, whatever some of them answer, and even where reading is what fails."""
     try:
         gpus = hardware.read_fast(time.monotonic()).gpus
     except Exception:
         log.exception("cannot read the cards: they are taken for awake")
         gpus = hardware.assumed_gpus()
-    for fault in hardware.failsafe(failsafe_actions(gpus, hardware.box.gpu)):
+    actions = failsafe_actions(gpus, hardware.box.gpu)
+    # The list comes first: a write that hangs here is then the failsafe's to get round.
+    heartbeat.prepare(hardware.failsafe_writes(actions))
+    for fault in hardware.failsafe(actions):
         log.warning("%s: %s", fault.device, fault.reason)
 
 
@@ -177,6 +203,15 @@ def _refuse_foreign(hardware: Hardware, box: Box, folders: Folders) -> None:
             hint = f"set box in the configuration to the right one of: {', '.join(known_boxes(folders.boxes))}"
             raise TinyboxError(f"this machine is not a '{box.name}' box: {fault.device}: {fault.reason}", hint=hint)
         log.warning("%s: %s", fault.device, fault.reason)
+
+
+def _commission(state: Path, box: Box) -> Commission | None:
+    """What was measured of this box; a file that cannot be meant counts as nothing measured: the stricter guarantee."""
+    try:
+        return load_commission(state, box)
+    except TinyboxError as error:
+        log.warning("%s: the box counts as not measured", error.message)
+        return None
 
 
 def _last_box(folders: Folders) -> Box:

@@ -7,7 +7,7 @@ turns, and every turn for a while after a write, so that limits are read back at
 import re
 from dataclasses import dataclass, replace
 
-from tinybox.core.actions import Action, SetCap
+from tinybox.core.actions import SetCap, SetClockLimit
 from tinybox.core.box import GpuKind
 from tinybox.core.errors import HardwareError
 from tinybox.core.snapshot import Fault, Gpu, GpuState
@@ -115,15 +115,35 @@ class AmdCard:
         gpu = self._sense(self._calm, FAST, faults)
         return gpu, tuple(faults)
 
-    def apply(self, action: Action, now_s: float) -> None:
+    def apply(self, action: SetCap | SetClockLimit, now_s: float) -> None:
         """Write a limit and read it back. Raises HardwareError when it is not in force afterwards."""
         if self._hwmon is None:
             raise HardwareError(f"cannot limit {self.address}: its driver offers no limits")
         self._hasty_until_s = now_s + AFTER_WRITE_S
+        writes = self.writes(action)
+        for name, text in writes:
+            self._host.write_text(name, text)
+        name, text = writes[-1]
+        held = self._host.read_text(name)
         if isinstance(action, SetCap):
-            self._write_cap(action.cap_w)
+            self._confirm_cap(held, action.cap_w)
+        elif name.endswith(LEVEL_FILE):
+            self._confirm(held == text, f"level '{text}'")
         else:
-            self._write_clock(action.clock_mhz)
+            limit_mhz = table.limit_mhz if (table := parse_od_table(held)) else None
+            self._confirm(limit_mhz == action.clock_mhz, f"clock limit {action.clock_mhz} MHz")
+
+    def writes(self, action: SetCap | SetClockLimit) -> tuple[tuple[str, str], ...]:
+        """What puts a limit in force, as (path, text), found without waking the card; none without a driver."""
+        if (hwmon := self._hwmon or self._find_hwmon()) is None:
+            return ()
+        if isinstance(action, SetCap):
+            return ((f"{self._folder}/{hwmon}/power1_cap", f"{round(action.cap_w * 1e6)}"),)
+        if not self._host.exists(f"{self._folder}/{OD_FILE}"):
+            level = "auto" if action.clock_mhz >= self._kind.clock_max_mhz else "low"
+            return ((f"{self._folder}/{LEVEL_FILE}", level),)
+        table = f"{self._folder}/{OD_FILE}"
+        return ((table, f"s 1 {action.clock_mhz}\n"), (table, "c\n"))
 
     def close(self) -> None:
         """Let go of every descriptor; the card is looked at afresh when it is read again."""
@@ -134,14 +154,17 @@ class AmdCard:
 
     def _find(self, now_s: float) -> bool:
         """Find the card's hwmon folder and read what never changes."""
-        names = [name for name in self._host.list_dir(f"{self._folder}/hwmon") if name.startswith("hwmon")]
-        if not names:
+        self._hwmon = self._find_hwmon()
+        if self._hwmon is None:
             return False
-        self._hwmon = f"hwmon/{names[0]}"
         self._calm = Gpu(self.id, GpuState.AWAKE, self.address, self._kind.vendor, self._kind.name)
         self._calm = self._sense(self._calm, ONCE, [])
         self._calm_due_s = now_s
         return True
+
+    def _find_hwmon(self) -> str | None:
+        names = self._host.list_dir(f"{self._folder}/hwmon")
+        return next((f"hwmon/{name}" for name in names if name.startswith("hwmon")), None)
 
     def _read_calm(self, now_s: float) -> None:
         first = self._calm_due_s == now_s
@@ -207,26 +230,14 @@ class AmdCard:
             clock_limit_min_mhz=lowest_mhz,
         )
 
-    def _write_cap(self, cap_w: float) -> None:
-        name = f"{self._folder}/{self._hwmon}/power1_cap"
-        self._host.write_text(name, f"{round(cap_w * 1e6)}")
+    @staticmethod
+    def _confirm_cap(held: str, cap_w: float) -> None:
         try:
-            held_w = float(self._host.read_text(name)) / 1e6
+            held_w = float(held) / 1e6
         except ValueError as error:
             raise HardwareError(f"the card's cap reads back as no number: {error}") from None
         if abs(held_w - cap_w) > CAP_TOLERANCE_W:
             raise HardwareError(f"the card holds a cap of {held_w:.0f} W after {cap_w:.0f} W was written")
-
-    def _write_clock(self, clock_mhz: int) -> None:
-        if not self._host.exists(f"{self._folder}/{OD_FILE}"):
-            level = "auto" if clock_mhz >= self._kind.clock_max_mhz else "low"
-            self._host.write_text(f"{self._folder}/{LEVEL_FILE}", level)
-            self._confirm(self._host.read_text(f"{self._folder}/{LEVEL_FILE}") == level, f"level '{level}'")
-            return
-        self._host.write_text(f"{self._folder}/{OD_FILE}", f"s 1 {clock_mhz}\n")
-        self._host.write_text(f"{self._folder}/{OD_FILE}", "c\n")
-        table = parse_od_table(self._host.read_text(f"{self._folder}/{OD_FILE}"))
-        self._confirm(table is not None and table.limit_mhz == clock_mhz, f"clock limit {clock_mhz} MHz")
 
     @staticmethod
     def _confirm(holds: bool, what: str) -> None:

@@ -1,7 +1,8 @@
-"""The processor: load and memory by psutil, temperature by k10temp or coretemp, watts by RAPL's energy counter."""
+"""The processor: load and memory by psutil, temperature by k10temp or coretemp, watts and their limit by RAPL."""
 
 from dataclasses import dataclass, replace
 
+from tinybox.core.actions import SetCpuCap
 from tinybox.core.errors import HardwareError
 from tinybox.core.snapshot import Cpu, Fault
 from tinybox.hw.host import Attribute, Host
@@ -10,6 +11,8 @@ POWERCAP = "sys/class/powercap"
 HWMON = "sys/class/hwmon"
 TEMPERATURE_CHIPS = ("k10temp", "coretemp")
 CALM_PERIOD_S = 1.0
+LIMIT = "constraint_0_power_limit_uw"  # the sustained one
+CAP_TOLERANCE_W = 1.0  # RAPL counts in eighths of a watt
 
 
 @dataclass(slots=True)
@@ -44,7 +47,9 @@ class CpuDriver:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._folders = self._find_folders()
         self._packages = self._find_packages()
+        self._limits = self._find_limits()
         self._temperature = self._find_temperature()
         self._calm = Cpu()
         self._calm_faults: tuple[Fault, ...] = ()
@@ -67,6 +72,18 @@ class CpuDriver:
             self._power_w = None
             faults.append(Fault("cpu", f"power unreadable: {error}"))
         return replace(self._calm, power_w=self._power_w), tuple(faults)
+
+    def apply(self, action: SetCpuCap) -> None:
+        """Write the limit, an equal part to each package, and read it back. Raises HardwareError if not in force."""
+        if not self._limits:
+            raise HardwareError("the processor has no power limit that can be written")
+        self._calm_due_s = float("-inf")
+        part_uw = round(action.cap_w * 1e6 / len(self._limits))
+        for limit in self._limits:
+            self._host.write_text(limit, f"{part_uw}")
+        held_w = self._read_cap() or 0.0
+        if abs(held_w - action.cap_w) > CAP_TOLERANCE_W:
+            raise HardwareError(f"the processor holds a limit of {held_w:.0f} W after {action.cap_w:.0f} W was written")
 
     def close(self) -> None:
         """Let go of the descriptors."""
@@ -93,18 +110,50 @@ class CpuDriver:
             cpu = replace(cpu, temp_c=int(self._temperature.read()) / 1e3)
         except (HardwareError, ValueError) as error:
             faults.append(Fault("cpu", f"temperature unreadable: {error}"))
+        try:
+            cpu = replace(cpu, cap_w=self._read_cap())
+        except HardwareError as error:
+            faults.append(Fault("cpu", f"power limit unreadable: {error}"))
         self._calm, self._calm_faults = cpu, tuple(faults)
 
-    def _find_packages(self) -> tuple[EnergyCounter, ...]:
+    def _read_cap(self) -> float | None:
+        """Watts that all packages together may draw for long; None: nothing limits them. Raises HardwareError."""
+        total_w = 0.0
+        for folder in self._folders if self._limits else ():
+            if self._host.exists(f"{folder}/enabled") and self._host.read_text(f"{folder}/enabled") == "0":
+                raise HardwareError(f"the limit is switched off: write 1 to {self._host.path(folder)}/enabled")
+            try:
+                total_w += int(self._host.read_text(f"{folder}/{LIMIT}")) / 1e6
+            except ValueError as error:
+                raise HardwareError(str(error)) from None
+        return total_w if self._limits else None
+
+    def _find_folders(self) -> tuple[str, ...]:
+        """Each package's folder; `intel-rapl-mmio` is a second door to the same package."""
         found = []
         for name in self._host.list_dir(POWERCAP):
             try:
-                if self._host.read_text(f"{POWERCAP}/{name}/name").startswith("package"):
-                    range_uj = int(self._host.read_text(f"{POWERCAP}/{name}/max_energy_range_uj"))
-                    found.append(EnergyCounter(self._host.attribute(f"{POWERCAP}/{name}/energy_uj"), range_uj))
-            except (HardwareError, ValueError):
-                continue  # a control without these files is no package
+                is_package = self._host.read_text(f"{POWERCAP}/{name}/name").startswith("package")
+            except HardwareError:
+                continue  # a control type, no domain
+            if is_package and "mmio" not in name:
+                found.append(f"{POWERCAP}/{name}")
         return tuple(found)
+
+    def _find_packages(self) -> tuple[EnergyCounter, ...]:
+        found = []
+        for folder in self._folders:
+            try:
+                range_uj = int(self._host.read_text(f"{folder}/max_energy_range_uj"))
+                found.append(EnergyCounter(self._host.attribute(f"{folder}/energy_uj"), range_uj))
+            except (HardwareError, ValueError):
+                continue  # no energy counter
+        return tuple(found)
+
+    def _find_limits(self) -> tuple[str, ...]:
+        """Each package's limit; none at all where one package cannot be limited."""
+        limits = tuple(f"{folder}/{LIMIT}" for folder in self._folders)
+        return limits if all(self._host.is_writable(limit) for limit in limits) else ()
 
     def _find_temperature(self) -> Attribute | None:
         for name in self._host.list_dir(HWMON):

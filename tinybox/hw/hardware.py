@@ -3,8 +3,9 @@
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-from tinybox.core.actions import Action
+from tinybox.core.actions import Action, SetCap, SetClockLimit, SetCpuCap
 from tinybox.core.box import Box
 from tinybox.core.config import Config
 from tinybox.core.errors import HardwareError
@@ -17,6 +18,7 @@ from tinybox.hw.nvme import read_drives
 from tinybox.hw.pcie import PciCard, graphics_cards
 from tinybox.hw.psu import PsuDriver
 from tinybox.hw.raid import read_raid
+from tinybox.hw.work import WorkDriver
 
 RESCAN_S = 2.0
 
@@ -29,6 +31,7 @@ class FastReading:
     cpu: Cpu
     psus: tuple[Psu, ...]
     faults: tuple[Fault, ...]
+    is_work_frozen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,9 @@ class SlowReading:
 
 
 class Hardware:
-    """One machine, read against the box it should be."""
+    """One machine, read against the box it should be. `run` is where what must outlive the daemon is noted."""
 
-    def __init__(self, host: Host, box: Box, config: Config) -> None:
+    def __init__(self, host: Host, box: Box, config: Config, run: Path | None = None) -> None:
         self.box = box
         self._host = host
         self._known: dict[str, PciCard | None] = {}
@@ -54,6 +57,7 @@ class Hardware:
         self._cpu = CpuDriver(host)
         self._psus = PsuDriver(host, box.psu.count)
         self._bmc = BmcDriver(host, config.bmc, box.fans.count)
+        self._work = WorkDriver(host, run / "frozen" if run else None)
         self._rescan_s = float("-inf")
 
     def read_fast(self, now_s: float) -> FastReading:
@@ -69,7 +73,7 @@ class Hardware:
             faults += found
         cpu, cpu_faults = self._cpu.read(now_s)
         psus, psu_faults = self._psus.read(now_s)
-        return FastReading(tuple(gpus), cpu, psus, (*faults, *cpu_faults, *psu_faults))
+        return FastReading(tuple(gpus), cpu, psus, (*faults, *cpu_faults, *psu_faults), self._work.is_frozen)
 
     def read_slow(self, now_s: float) -> SlowReading:
         """BMC, drives and array: processes that take as long as they take."""
@@ -79,11 +83,29 @@ class Hardware:
         return SlowReading(now_s, bmc, fans, drives, raid, (*bmc_faults, *drive_faults, *raid_faults))
 
     def apply(self, action: Action) -> None:
-        """Write one limit and read it back. Raises HardwareError naming the card's trouble."""
-        card = next((card for card in self._cards.values() if card.id == action.gpu), None)
+        """Write one limit and read it back, or do it to the work. Raises HardwareError naming the trouble."""
+        match action:
+            case SetCap() | SetClockLimit():
+                self._apply_to_card(action)
+            case SetCpuCap():
+                self._cpu.apply(action)
+            case _:
+                self._work.apply(action)
+
+    def _apply_to_card(self, action: SetCap | SetClockLimit) -> None:
+        card = next((card for card in self._cards.values() if card.id == action.device), None)
         if card is None:
-            raise HardwareError(f"there is no {action.gpu}")
+            raise HardwareError(f"there is no {action.device}")
         card.apply(action, time.monotonic())
+
+    def failsafe_writes(self, actions: Iterable[Action]) -> tuple[tuple[str, str], ...]:
+        """The actions as (absolute path, text) to write, for a program that knows no cards; no card is woken."""
+        cards = {card.id: card for card in self._cards.values()}
+        found: list[tuple[str, str]] = []
+        for action in actions:
+            if isinstance(action, SetCap | SetClockLimit) and action.device in cards:
+                found += cards[action.device].writes(action)
+        return tuple((self._host.path(name), text) for name, text in found)
 
     def failsafe(self, actions: Iterable[Action]) -> tuple[Fault, ...]:
         """Every action, whatever some answer; the answers."""
@@ -92,7 +114,7 @@ class Hardware:
             try:
                 self.apply(action)
             except Exception as error:  # noqa: BLE001 - the last resort: no surprise of one card may spare the next
-                faults.append(Fault(action.gpu, str(error), Severity.CRITICAL))
+                faults.append(Fault(action.device, str(error), Severity.CRITICAL))
         return tuple(faults)
 
     def assumed_gpus(self) -> tuple[Gpu, ...]:
@@ -154,4 +176,5 @@ def assemble(
         raid=slow.raid if slow else None,
         faults=(*fast.faults, *(slow.faults if slow else ()), *faults),
         slow_time_s=slow.time_s if slow else None,
+        is_work_frozen=fast.is_work_frozen,
     )

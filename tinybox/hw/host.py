@@ -131,6 +131,20 @@ class Host:
         root = self.root.resolve()
         return str(resolved.relative_to(root)) if resolved.is_relative_to(root) else str(resolved)
 
+    def link(self, relative: str) -> str:
+        """What a link says, not followed; empty where there is none, or none that we may read."""
+        try:
+            return os.readlink(self.path(relative))  # noqa: PTH115
+        except OSError:
+            return ""
+
+    def is_writable(self, relative: str) -> bool:
+        """Whether the file's mode lets anybody write: access(2) says yes to root whatever the driver takes."""
+        try:
+            return bool(os.stat(self.path(relative)).st_mode & 0o222)  # noqa: PTH116
+        except OSError:
+            return False
+
     def run(self, argv: Sequence[str], *, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """A command's standard output. Raises AbsentError when there is no such command, else HardwareError."""
         if not self.is_real and argv[0] not in self.live:
