@@ -1,9 +1,9 @@
 # The front door. Each target calls one program; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test image deb bench lint lock clean
+.PHONY: help setup run demo test test-long image deb bench lint lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what twin and tests need, and the suite in .venv (as root)
 	@packaging/setup
@@ -16,6 +16,9 @@ demo: setup ## the same without a virtual machine: twin, daemon and live status 
 
 test: setup ## run every test: units, twin, image in a virtual machine
 	@.venv/bin/python -m pytest
+
+test-long: setup ## the governor on 200 drawn plants, its result into docs/proof/ (hours)
+	@.venv/bin/python -m benchmarks governor --long --write-proof
 
 image: setup ## build the image of PROFILE (sim)
 	@.venv/bin/tinybox-provision image build --profile $(or $(PROFILE),sim)
