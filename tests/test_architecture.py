@@ -1,6 +1,7 @@
 """The house plan as a test: imports point one way, there are no cycles, and policies are pure."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "client": {"core"},
     "daemon": {"daemon", "policy", "hw", "core", "screen", "tinybox"},
     "twin": {"twin", "core"},
+    "replay": {"replay", "twin", "policy", "core"},
     "cli": {"cli", "client", "core", "screen", "tinybox"},
     "firmware": {"firmware", "core", "hw"},
     "provisioning": {"provisioning", "core", "hw", "tinybox"},
@@ -86,6 +88,13 @@ def test_policy_is_pure(path: Path) -> None:
     assert not impure, f"{path.name} imports {sorted(impure)}"
     called = {node.func.id for node in ast.walk(ast.parse(path.read_text())) if is_plain_call(node)}
     assert not called & {"open", "print", "input", "exec", "eval"}
+
+
+def test_the_failsafe_needs_nothing_but_the_standard_library() -> None:
+    needs = {name.split(".")[0] for name in imports_of(ROOT / "tinybox/daemon/failsafe.py")}
+    assert needs <= sys.stdlib_module_names
+    for package in ("tinybox", "tinybox/daemon"):
+        assert imports_of(ROOT / package / "__init__.py") == set(), "it would be loaded with it"
 
 
 def is_plain_call(node: ast.AST) -> bool:

@@ -29,7 +29,8 @@ def status_text(snapshot: Snapshot, decision: Decision, *, source: str, box: str
         _environ={},
     )
     wide = console.width >= WIDE_COLUMNS
-    parts: list[RenderableType] = [_power_line(decision, box, bar_columns=30 if wide else 12), _reason_line(decision)]
+    parts: list[RenderableType] = [_power_line(decision, box, bar_columns=30 if wide else 12)]
+    parts += [_guarantee_line(decision), _reason_line(decision)]
     parts += [Text(), _gpu_table(snapshot, decision, columns=console.width), Text()]
     parts += _machine_lines(snapshot, decision)
     if source != "daemon":
@@ -53,6 +54,18 @@ def _power_line(decision: Decision, box: str, *, bar_columns: int) -> Text:
     line.append(f"  {power.budget_a:.1f} A promised, {volts}", style="not bold dim")
     if decision.noise_dba is not None:
         line.append(f"  {decision.noise_dba:.0f} dBA estimated", style="not bold")
+    return line
+
+
+def _guarantee_line(decision: Decision) -> Text:
+    """Amps against the promise, the breaker, and what holds if the daemon dies."""
+    power = decision.power
+    mean = f"{power.mean_a:.1f}" if power.mean_a is not None else "?"
+    line = Text(f"{mean} A on the mean of ten seconds, breaker at {power.breaker_heat:.0%} of a trip; ", style="dim")
+    measured = "" if power.is_commissioned else ", not measured"
+    line.append(f"{power.guarantee}{measured}", style="dim")
+    if power.other_a > 0:
+        line.append(f"; {power.other_a:.0f} A of somebody else", style="yellow")
     return line
 
 
