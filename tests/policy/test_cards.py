@@ -11,7 +11,7 @@ from tinybox.core.box import Box
 from tinybox.core.commission import Commission
 from tinybox.core.config import Config, PowerConfig
 from tinybox.core.decision import Alert
-from tinybox.core.snapshot import Gpu, GpuState, Severity, Snapshot
+from tinybox.core.snapshot import Bmc, Gpu, GpuState, Psu, Severity, Snapshot
 from tinybox.policy.cards import Card, CardsMemory, observe
 from tinybox.policy.envelope import board_max_w, known_of, table_envelope
 from tinybox.policy.writes import written
@@ -183,7 +183,8 @@ def test_a_reading_a_little_above_is_the_sensor_and_not_the_card(red: Box) -> No
 
 def test_the_sum_is_brought_back_under_the_pool_after_a_card_went_above_its_envelope(red: Box) -> None:
     gpus = tuple(card(i, red, busy_pct=100.0, power_w=75.0) for i in range(6))
-    after = Governed(red, machine(red, gpus=gpus)).run(6)
+    psus = tuple(Psu(f"psu/{i}", 370.0, 120.0) for i in range(2))
+    after = Governed(red, machine(red, gpus=gpus, psus=psus, bmc=Bmc("bmc", 740.0, 120.0))).run(6)
     after.change(0, power_w=1.15 * after.decision.power.grants[0].board_w * red.gpu.socket_to_board)
     after.turn()
     after.change(0, power_w=75.0)

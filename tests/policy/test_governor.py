@@ -38,6 +38,7 @@ from tinybox.replay.trace import KINDS, Row, Trace
 TIMES = int(os.environ.get("GOVERNOR_EXAMPLES", "1"))
 SECONDS = 15
 LIED_TO = 1.08  # of the continuous promise: what one lying sensor may cost until it is found out
+START_MS = 1200  # an idle box is looked at once a second: a daemon has had two looks
 DWELLS_MS = (20, 30, 60, 130, 300, 700, 1500, 3200, 7000)
 
 
@@ -72,7 +73,7 @@ class Load:
 def spread(index: int, spans: tuple[Span, ...], seconds: float) -> list[Row]:
     """The rows of one card."""
     rows: list[Row] = []
-    now_ms, end_ms = 0, round(seconds * 1000)
+    now_ms, end_ms = START_MS, round(seconds * 1000)
     while spans and now_ms < end_ms and len(rows) < 200:
         dwell_ms, pause_ms, kind, load = spans[len(rows) % len(spans)]
         rows.append(Row(now_ms / 1000, index, kind, load, min(dwell_ms, end_ms - now_ms) / 1000))

@@ -17,13 +17,14 @@ from tinybox.core.snapshot import Psu, Severity, Snapshot
 MEAN_OVER_S = 1.0
 METER_LAG_S = 0.25
 LONG_S = 2 * METER_LAG_S
+BMC_LAG_S = 1.5  # a mean of a second, told every other second
 METER_TRUST_S, BMC_TRUST_S = 3.0, 15.0  # over which sources are compared: none is judged by one reading
 MOVED = 0.1  # of the parts: a step, not noise
 APART = 3.0  # times what its neighbour says: one of two meters lies
 STUCK_S = 1.0  # a meter that says the same to the digit for so long while the parts moved
 STUCK_MOVE = 0.06
 STUCK_MOVE_W = 40.0
-DIFFER_S = 30.0
+HIGHER_S, DIFFER_S = 8.0, 30.0  # supplies and BMC contradict each other for so long: the higher counts; it is said
 DISAGREE_FRACTION = 0.10
 DISAGREE_W = 40.0  # two 8-bit PSU sensors of a BMC are ±8 W
 PARTS_FRACTION = 0.15  # the sum of the parts is that good without a meter
@@ -60,6 +61,7 @@ class Comparison:
 
     said_w: float
     parts_w: float
+    for_s: float = 0.0
 
     @property
     def ratio(self) -> float:
@@ -74,6 +76,7 @@ class WallMemory:
     time_s: float | None = None
     parts_w: float = 0.0
     parts_late_w: float = 0.0  # as late as the meters
+    parts_slow_w: float = 0.0  # as late as the BMC
     meter: Comparison | None = None
     bmc: Comparison | None = None
     meters: tuple[Meter, ...] = ()
@@ -104,13 +107,15 @@ def read_wall(
     elapsed_s = max(0.0, snapshot.time_s - memory.time_s) if memory.time_s is not None else math.inf
     parts_w = parts.dc_w / box.psu.efficiency_nominal
     late_w = _toward(memory.parts_late_w, parts_w, elapsed_s, METER_LAG_S)
+    slow_w = _toward(memory.parts_slow_w, parts_w, elapsed_s, BMC_LAG_S)
     meters = tuple(_watch(psu, memory.meters, late_w, snapshot.time_s) for psu in snapshot.psus)
     psu_w, bmc_w = _psu_sum_w(snapshot, meters, late_w, box, alerts), _plausible(snapshot.bmc.wall_w, box)
     meter, bmc = memory.meter, memory.bmc
     is_between = elapsed_s > LONG_S and abs(parts_w - memory.parts_w) > MOVED * parts_w
     if parts.is_known and not is_between:
         meter = _compared(meter, psu_w, late_w, elapsed_s, METER_TRUST_S)
-        bmc = _compared(bmc, bmc_w, late_w, elapsed_s, BMC_TRUST_S)
+        # Beside parts that are not as late a BMC would look low for a while after each step, and vouch for a liar.
+        bmc = _compared(bmc, bmc_w, slow_w, elapsed_s, BMC_TRUST_S)
     trust = (meter.ratio if meter else 1.0, bmc.ratio if bmc else 1.0)
     highest = memory.highest
     if psu_w is not None and abs(trust[0] - 1) <= PARTS_FRACTION:
@@ -128,7 +133,11 @@ def read_wall(
     elif snapshot.time_s - differ_s >= DIFFER_S:  # a controller answers seconds late: that alone is no contradiction
         words = f"supplies say {trust[0] * late_w:.0f} W at the wall, the BMC says {trust[1] * late_w:.0f} W"
         alerts.append(Alert("power", Severity.WARNING, words))
-    level_w, source = _vote(psu_w, bmc_w, late_w, trust, highest, alerts)
+    vouches = bmc is not None and bmc.for_s >= BMC_TRUST_S and not _differ(trust, late_w)
+    level_w, source = _vote((psu_w, bmc_w), late_w, trust, highest, alerts, vouches=vouches)
+    if bmc is not None and differ_s is not None and snapshot.time_s - differ_s >= HIGHER_S:
+        # Within what the parts may be off nobody can say which of the two is right.
+        level_w = max(level_w, late_w * min(bmc.ratio, 1 + PARTS_FRACTION))
     now_w = max(0.0, level_w + (parts_w - late_w))
     mean_w = now_w if memory.mean_w is None else _toward(memory.mean_w, now_w, elapsed_s, MEAN_OVER_S / 2)
     line_v = _line_v(snapshot, circuit, alerts)
@@ -139,6 +148,7 @@ def read_wall(
         time_s=snapshot.time_s,
         parts_w=parts_w,
         parts_late_w=late_w,
+        parts_slow_w=slow_w,
         meter=meter,
         bmc=bmc,
         meters=tuple(one for one in meters if one),
@@ -164,9 +174,8 @@ def _compared(
         return known
     if known is None:
         return Comparison(said_w, parts_w)
-    return Comparison(
-        _toward(known.said_w, said_w, elapsed_s, over_s), _toward(known.parts_w, parts_w, elapsed_s, over_s)
-    )
+    said_mean_w = _toward(known.said_w, said_w, elapsed_s, over_s)
+    return Comparison(said_mean_w, _toward(known.parts_w, parts_w, elapsed_s, over_s), known.for_s + elapsed_s)
 
 
 def _toward(value: float, target: float, elapsed_s: float, tau_s: float) -> float:
@@ -224,21 +233,24 @@ def _differ(trust: tuple[float, float], parts_w: float) -> bool:
 
 
 def _vote(
-    psu_w: float | None,
-    bmc_w: float | None,
+    said: tuple[float | None, float | None],
     parts_w: float,
     trust: tuple[float, float],
     highest: float | None,
     alerts: list[Alert],
+    *,
+    vouches: bool,
 ) -> tuple[float, WallSource]:
-    """Watts as late as the meters, and who says so: the supplies unless the two others contradict them."""
-    by_meter, by_bmc = trust
+    """Watts as late as the meters, and who says so: the supplies unless the two others contradict them.
+
+    `said` and `trust` are of supplies and BMC; the BMC `vouches` for supplies that contradict the parts.
+    """
+    (psu_w, bmc_w), (by_meter, by_bmc) = said, trust
     wary = 1 + PARTS_FRACTION / 2 if highest is None else highest
     bmc_fits = bmc_w is not None and abs(by_bmc - 1) <= PARTS_FRACTION
     if psu_w is not None:
         psu_fits = abs(by_meter - 1) <= PARTS_FRACTION
-        agree = bmc_w is not None and not _differ(trust, parts_w)
-        if psu_fits or agree:
+        if psu_fits or (vouches and bmc_w is not None):
             return psu_w, WallSource.PSU
         if bmc_w is None:
             reason = f"supplies say {psu_w:.0f} W at the wall, the parts add up to {parts_w:.0f} W: the higher counts"
@@ -256,7 +268,8 @@ def _vote(
     )
     alerts.append(Alert("power", Severity.WARNING, f"{words}: it is estimated"))
     worst_w = max(psu_w or 0.0, (bmc_w or 0.0))
-    return max(parts_w * wary, min(worst_w, parts_w * 1.5)), WallSource.ESTIMATE
+    both_w = 0.0 if psu_w is None or bmc_w is None else min(psu_w, bmc_w)  # two that say more than the parts
+    return max(parts_w * wary, min(worst_w, parts_w * 1.5), both_w), WallSource.ESTIMATE
 
 
 def _line_v(snapshot: Snapshot, circuit: Circuit, alerts: list[Alert]) -> float | None:
