@@ -332,6 +332,15 @@ def test_under_lasting_load_the_continuous_budget_is_used_up_and_never_passed(na
     assert min(late) >= 0.93 * promised_a(name, Config())
 
 
+@pytest.mark.parametrize(("on_s", "off_s"), [(0.3, 0.1), (0.05, 0.05), (1.0, 0.6), (0.13, 0.3)])
+@pytest.mark.parametrize(("name", "seed"), [("red", 1), ("green-3090", 1), ("green-3090", 9), ("green", 1)])
+def test_a_hair_dryer_is_found_beside_a_load_that_swings(name: str, seed: int, on_s: float, off_s: float) -> None:
+    beats = [round(1.2 + (on_s + off_s) * i, 3) for i in range(round(60 / (on_s + off_s)))]
+    trace = Trace.of([Row(at_s, index, "train", 1.0, on_s) for at_s in beats for index in range(6)])
+    outcome, _ = Case(name, seed, trace, events=hair_dryer()).run()
+    assert_no_harm(outcome, heat=0.81)
+
+
 @pytest.mark.parametrize("what", ["psus frozen", "psus silent", "gpu silent", "gpu 10"])
 def test_a_sensor_that_fails_is_said(what: str) -> None:
     outcome, governor = Case("red", None, Trace.of(beating()), distort=Lie(what, 12.0)).run()

@@ -12,8 +12,9 @@ from tinybox.core.circuit import Circuit
 OHM_NOMINAL, OHM_LEAST, OHM_MOST = 0.2, 0.08, 0.5  # at 120 V; some 15 m of AWG 14 there and back
 OWN_STEP_A = 2.5  # of our own: big enough to learn from
 OWN_STILL_A = 1.5  # within so much the volts are not ours
-STEP_SHARE = 0.011  # of nominal volts: a utility's tap is 0.6 %
-LEAST_A = 4.0
+STEP_SHARE, MEAN_STEP_SHARE = 0.011, 0.009  # of nominal volts: a utility's tap is 0.6 %
+LEAST_A, MEAN_LEAST_A = 4.0, 5.0  # by one look while we are still, by the means while we are not
+MEAN_STILL_A = 3.0  # our own mean amps changed by no more
 QUICK_S = 0.7  # an appliance is on within so long
 REST_TAU_S = 20.0
 # Of the amps that a step is taken for: at least so many, and at most. The ohms are known no better.
@@ -36,6 +37,7 @@ class NeighbourMemory:
     step_v: float = 0.0
     fast_v: float = 0.0  # rest as of a moment ago
     fast_line_v: float = 0.0  # and the line itself
+    slow_line_v: float = 0.0  # as slow as the rest
 
     def drop_v(self, more_a: float, circuit: Circuit) -> float:
         """Volts that so many more amps will take off the line: as learned, else what wiring may take at most."""
@@ -55,7 +57,7 @@ def watch(
         return replace(memory, time_s=None, rest_v=None)
     if memory.time_s is None or memory.rest_v is None or not 0 <= now_s - memory.time_s <= 5.0:
         rest_v = line_v + memory.ohm * amps
-        return NeighbourMemory(now_s, rest_v, amps, line_v, memory.ohm, memory.lessons, 0.0, rest_v, line_v)
+        return NeighbourMemory(now_s, rest_v, amps, line_v, memory.ohm, memory.lessons, 0.0, rest_v, line_v, line_v)
     elapsed_s = now_s - memory.time_s
     ohm, lessons = memory.ohm, memory.lessons
     own_a = amps - memory.amps
@@ -73,9 +75,16 @@ def watch(
     own_fall_a = (memory.fast_v - memory.fast_line_v) / ohm - amps
     is_stiff = own_fall_a > OWN_STILL_A and memory.fast_line_v - line_v < 0.5 * threshold_v
     is_still = abs(own_a) <= OWN_STILL_A and not is_stiff
+    # Under a load that swings we are never still: the means of a moment, in which swings cancel out, show a step too.
+    mean_gap_v = memory.rest_v - memory.fast_v
+    mean_fall_a = (memory.rest_v - memory.slow_line_v - memory.fast_v + memory.fast_line_v) / ohm
+    is_swinging = abs(mean_fall_a) <= MEAN_STILL_A or memory.slow_line_v - memory.fast_line_v >= 0.5 * threshold_v
+    mean_threshold_v = max(MEAN_STEP_SHARE * circuit.volts, MEAN_LEAST_A * ohm)
     if step_v == 0 and is_still and gap_v >= threshold_v and quick_v >= 0.6 * threshold_v:
         step_v = gap_v
-    elif step_v > 0 and gap_v < 0.5 * step_v:
+    elif step_v == 0 and is_swinging and mean_gap_v >= mean_threshold_v:
+        step_v = mean_gap_v
+    elif step_v > 0 and gap_v < 0.5 * step_v and mean_gap_v < 0.5 * step_v:
         step_v = 0.0
     elif step_v > 0 and gap_v > step_v:
         step_v = gap_v
@@ -85,4 +94,5 @@ def watch(
     quick = 1 - math.exp(-elapsed_s / QUICK_S)
     fast_v = memory.fast_v + (rest_v - memory.fast_v) * quick
     fast_line_v = memory.fast_line_v + (line_v - memory.fast_line_v) * quick
-    return NeighbourMemory(now_s, rest_kept_v, amps, line_v, ohm, lessons, step_v, fast_v, fast_line_v)
+    slow_line_v = memory.slow_line_v + (line_v - memory.slow_line_v) * (1 - math.exp(-elapsed_s / tau_s))
+    return NeighbourMemory(now_s, rest_kept_v, amps, line_v, ohm, lessons, step_v, fast_v, fast_line_v, slow_line_v)
