@@ -14,6 +14,7 @@ OWN_STEP_A = 2.5  # of our own: big enough to learn from
 OWN_STILL_A = 1.5  # within so much the volts are not ours
 STEP_SHARE, MEAN_STEP_SHARE = 0.011, 0.009  # of nominal volts: a utility's tap is 0.6 %
 LEAST_A, MEAN_LEAST_A = 4.0, 5.0  # by one look while we are still, by the means while we are not
+MID_TAU_S, TAPS_SHARE = 3.0, 0.6
 MEAN_STILL_A = 3.0  # our own mean amps changed by no more
 QUICK_S = 0.7  # an appliance is on within so long
 REST_TAU_S = 20.0
@@ -38,6 +39,7 @@ class NeighbourMemory:
     fast_v: float = 0.0  # rest as of a moment ago
     fast_line_v: float = 0.0  # and the line itself
     slow_line_v: float = 0.0  # as slow as the rest
+    mid_v: float = 0.0  # rest as of a few seconds ago: one step, and not several of the utility's
 
     def drop_v(self, more_a: float, circuit: Circuit) -> float:
         """Volts that so many more amps will take off the line: as learned, else what wiring may take at most."""
@@ -57,7 +59,9 @@ def watch(
         return replace(memory, time_s=None, rest_v=None)
     if memory.time_s is None or memory.rest_v is None or not 0 <= now_s - memory.time_s <= 5.0:
         rest_v = line_v + memory.ohm * amps
-        return NeighbourMemory(now_s, rest_v, amps, line_v, memory.ohm, memory.lessons, 0.0, rest_v, line_v, line_v)
+        return NeighbourMemory(
+            now_s, rest_v, amps, line_v, memory.ohm, memory.lessons, 0.0, rest_v, line_v, line_v, rest_v
+        )
     elapsed_s = now_s - memory.time_s
     ohm, lessons = memory.ohm, memory.lessons
     own_a = amps - memory.amps
@@ -82,7 +86,12 @@ def watch(
     mean_threshold_v = max(MEAN_STEP_SHARE * circuit.volts, MEAN_LEAST_A * ohm)
     if step_v == 0 and is_still and gap_v >= threshold_v and quick_v >= 0.6 * threshold_v:
         step_v = gap_v
-    elif step_v == 0 and is_swinging and mean_gap_v >= mean_threshold_v:
+    elif (
+        step_v == 0
+        and is_swinging
+        and mean_gap_v >= mean_threshold_v
+        and memory.mid_v - memory.fast_v >= TAPS_SHARE * mean_threshold_v
+    ):
         step_v = mean_gap_v
     elif step_v > 0 and gap_v < 0.5 * step_v and mean_gap_v < 0.5 * step_v:
         step_v = 0.0
@@ -94,5 +103,8 @@ def watch(
     quick = 1 - math.exp(-elapsed_s / QUICK_S)
     fast_v = memory.fast_v + (rest_v - memory.fast_v) * quick
     fast_line_v = memory.fast_line_v + (line_v - memory.fast_line_v) * quick
+    mid_v = memory.mid_v + (rest_v - memory.mid_v) * (1 - math.exp(-elapsed_s / MID_TAU_S))
     slow_line_v = memory.slow_line_v + (line_v - memory.slow_line_v) * (1 - math.exp(-elapsed_s / tau_s))
-    return NeighbourMemory(now_s, rest_kept_v, amps, line_v, ohm, lessons, step_v, fast_v, fast_line_v, slow_line_v)
+    return NeighbourMemory(
+        now_s, rest_kept_v, amps, line_v, ohm, lessons, step_v, fast_v, fast_line_v, slow_line_v, mid_v
+    )
