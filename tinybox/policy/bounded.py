@@ -25,7 +25,7 @@ from tinybox.policy.ledger import WINDOW_S, Ledger, spent_as
 HORIZONS_S = (0.3, 0.7, 1.4, 2.4, 3.6, 5.0, 6.4, 7.6, 8.6, 9.3, WINDOW_S)
 LASTS_LEAST_S = 0.3
 REACTION_S = 0.15  # from a decision until the cards obey it
-CONTROL_SLACK = 0.001
+CONTROL_SLACK = 0.003
 HEAT_SLACK = 0.01
 # An overspending that is begun should be able to go on so long: limits that follow every moment cost writes.
 HOLD_S = 1.5
