@@ -137,3 +137,16 @@ def test_our_own_load_on_a_stiff_line_is_no_neighbour(beat_s: float) -> None:
     """A UPS holds its volts: that they do not rise as our amps fall is nobody else's doing."""
     seen = line(120, lambda now_s: 18.0 if now_s % beat_s < beat_s / 2 else 2.0, ohm=0.0)
     assert all(one.other_a() == 0.0 for one in seen)
+
+
+def test_a_line_that_falls_further_than_any_plug_could_pull_it_is_the_utilitys() -> None:
+    seen = line(60, lambda _: 11.0, utility_v=lambda now_s: 120.0 if now_s < 20 else 108.0)
+    assert all(memory.other_a() == 0.0 for memory in seen)
+    later = line(10, lambda _: 11.0, lambda _: DRYER_A, lambda _: 108.0, memory=seen[-1], from_s=60.0)
+    assert later[-1].other_a() > 0.5 * DRYER_A
+
+
+def test_a_dryer_is_seen_where_wrong_ohms_have_led_the_resting_volts_astray() -> None:
+    seen = line(25, lambda now_s: 1.0 + 0.4 * now_s, ohm=0.12)  # rises too gently to teach
+    later = line(5, lambda _: 11.0, lambda _: DRYER_A, memory=seen[-1], ohm=0.12, from_s=25.0)
+    assert later[1].other_a() > 0.5 * DRYER_A

@@ -72,7 +72,7 @@ class RestKind:
 class PsuKind:
     """The supplies. `efficiency_min` is the worst between 20 % and full load; `power_factor` under load.
 
-    `meter_tolerance` is the share by which their own input meters may be off.
+    `meter_tolerance` and `volt_tolerance` are the shares by which their own meters of watts and volts may be off.
     """
 
     count: int
@@ -80,6 +80,7 @@ class PsuKind:
     efficiency_min: float
     efficiency_nominal: float
     meter_tolerance: float
+    volt_tolerance: float
     power_factor: float
 
 

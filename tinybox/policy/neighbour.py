@@ -20,6 +20,7 @@ QUICK_S = 0.7  # an appliance is on within so long
 REST_TAU_S = 20.0
 # Of the amps that a step is taken for: at least so many, and at most. The ohms are known no better.
 SURE_OF_NEIGHBOUR, WARY_OF_NEIGHBOUR = 0.7, 1.1
+MOST_OF_RATING = 2.0  # one plug gives no more at once, however badly the ohms are known: the line itself fell
 LEARN = 0.25
 ENOUGH_LESSONS = 4
 LINE_DROP = 0.03  # of the line, at the promised amps: what the NEC recommends a branch circuit not to exceed
@@ -58,18 +59,10 @@ def watch(
     if line_v is None:
         return replace(memory, time_s=None, rest_v=None)
     if memory.time_s is None or memory.rest_v is None or not 0 <= now_s - memory.time_s <= 5.0:
-        rest_v = line_v + memory.ohm * amps
-        return NeighbourMemory(
-            now_s, rest_v, amps, line_v, memory.ohm, memory.lessons, 0.0, rest_v, line_v, line_v, rest_v
-        )
+        return _afresh(now_s, line_v, amps, memory)
     elapsed_s = now_s - memory.time_s
-    ohm, lessons = memory.ohm, memory.lessons
     own_a = amps - memory.amps
-    if abs(own_a) >= OWN_STEP_A and memory.step_v == 0:
-        seen = -(line_v - memory.volts) / own_a
-        if OHM_LEAST <= seen <= OHM_MOST:
-            ohm += (seen - ohm) * max(LEARN, 1 / (lessons + 1))
-            lessons += 1
+    ohm, lessons = _lesson(line_v - memory.volts, own_a, memory)
     rest_v = line_v + ohm * amps
     gap_v = memory.rest_v - rest_v  # volts that are missing and not ours
     quick_v = memory.fast_v - rest_v
@@ -84,8 +77,11 @@ def watch(
     mean_fall_a = (memory.rest_v - memory.slow_line_v - memory.fast_v + memory.fast_line_v) / ohm
     is_swinging = abs(mean_fall_a) <= MEAN_STILL_A or memory.slow_line_v - memory.fast_line_v >= 0.5 * threshold_v
     mean_threshold_v = max(MEAN_STEP_SHARE * circuit.volts, MEAN_LEAST_A * ohm)
+    kept_v = memory.rest_v
     if step_v == 0 and is_still and gap_v >= threshold_v and quick_v >= 0.6 * threshold_v:
         step_v = gap_v
+    elif step_v == 0 and is_still and abs(own_fall_a) <= OWN_STILL_A and quick_v >= threshold_v:
+        step_v, kept_v = quick_v, memory.fast_v  # ohms that nobody has learned yet may have led the slow one astray
     elif (
         step_v == 0
         and is_swinging
@@ -97,9 +93,11 @@ def watch(
         step_v = 0.0
     elif step_v > 0 and gap_v > step_v:
         step_v = gap_v
+    if step_v > MOST_OF_RATING * circuit.rating_a * ohm:
+        return _afresh(now_s, line_v, amps, replace(memory, ohm=ohm, lessons=lessons))
     # While a neighbour is there the volts without it are only remembered.
     tau_s = REST_TAU_S if step_v == 0 else math.inf
-    rest_kept_v = memory.rest_v + (rest_v - memory.rest_v) * (1 - math.exp(-elapsed_s / tau_s))
+    rest_kept_v = kept_v + (rest_v - kept_v) * (1 - math.exp(-elapsed_s / tau_s))
     quick = 1 - math.exp(-elapsed_s / QUICK_S)
     fast_v = memory.fast_v + (rest_v - memory.fast_v) * quick
     fast_line_v = memory.fast_line_v + (line_v - memory.fast_line_v) * quick
@@ -108,3 +106,17 @@ def watch(
     return NeighbourMemory(
         now_s, rest_kept_v, amps, line_v, ohm, lessons, step_v, fast_v, fast_line_v, slow_line_v, mid_v
     )
+
+
+def _afresh(now_s: float, line_v: float, amps: float, memory: NeighbourMemory) -> NeighbourMemory:
+    """Nobody is there, as far as this one look can tell; what was learned of the wiring stays."""
+    rest_v = line_v + memory.ohm * amps
+    return NeighbourMemory(now_s, rest_v, amps, line_v, memory.ohm, memory.lessons, 0.0, rest_v, line_v, line_v, rest_v)
+
+
+def _lesson(more_v: float, own_a: float, memory: NeighbourMemory) -> tuple[float, int]:
+    """The ohms after one more look, and how many looks have taught: those with a step of our own, and nobody else's."""
+    ohm, lessons = memory.ohm, memory.lessons
+    if abs(own_a) < OWN_STEP_A or memory.step_v > 0 or not OHM_LEAST <= -more_v / own_a <= OHM_MOST:
+        return ohm, lessons
+    return ohm + (-more_v / own_a - ohm) * max(LEARN, 1 / (lessons + 1)), lessons + 1

@@ -1,6 +1,6 @@
 """The governor: amps measured, promises kept, watts shared, and what to write for it. Board watts, outlet amps."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from tinybox.core.actions import Action, SetCap, SetClockLimit, SetCpuCap
@@ -13,13 +13,13 @@ from tinybox.core.snapshot import Gpu, GpuState, Severity, Snapshot
 from tinybox.policy.bounded import GUARANTEE_S, LINE_LOW, Draw, clocks, guarantee_amps
 from tinybox.policy.breaker import heat_after, share_of_trip
 from tinybox.policy.cards import Card, CardsMemory, observe, refuses
-from tinybox.policy.envelope import Known, board_max_w, floor_clock_mhz, floor_limits, known_of, limits_for
+from tinybox.policy.envelope import Known, floor_clock_mhz, floor_limits, known_of
 from tinybox.policy.ladder import FREEZE_AT, Heat, Hopes, LadderMemory, climb
 from tinybox.policy.ledger import WINDOW_S, Ledger, note, spent_as
 from tinybox.policy.neighbour import SURE_OF_NEIGHBOUR, WARY_OF_NEIGHBOUR, NeighbourMemory, watch
-from tinybox.policy.strict import ABOVE_W, is_stuck, shares_w
+from tinybox.policy.strict import is_stuck, share_strict
 from tinybox.policy.wall import LINE_SAG, PARTS_FRACTION, Parts, WallMemory, WallReading, read_wall
-from tinybox.policy.writes import bounded_writes, is_raise, lowering, raising, written
+from tinybox.policy.writes import bounded_writes, is_raise, written
 
 LINE_RISE_V_PER_S = 0.02  # the budget follows a falling line at once, a rising one slowly
 TRIM_LEAST = 0.5
@@ -94,7 +94,11 @@ def share_power(
         actions, cards, reason = _share_bounded(state)
     else:
         is_hot = share_of_trip(state.heat, circuit) >= FREEZE_AT  # the floor first: it may help
-        actions, cards, reason = _share_strict(state, 0.0 if is_hot else trim)
+        pool_w, budget_w = state.pool_w, state.budget_w
+        trim_now = 0.0 if is_hot else trim
+        actions, cards, reason = share_strict(
+            state.cards, box.gpu, pool_w=pool_w, trim=trim_now, budget_w=budget_w, now_s=snapshot.time_s
+        )
     resort, more, ladder_reason, ladder = climb(snapshot, _heat(state), _hopes(state), config.power, memory.ladder)
     alerts += [*more, *_alerts(state, cards, guarantee, trim)]
     actions = (*resort, *actions, *_cpu_actions(snapshot, config))
@@ -218,6 +222,7 @@ def _share_bounded(state: _State) -> tuple[tuple[Action, ...], tuple[Card, ...],
     box, circuit = state.box, state.circuit
     per_w = 1 / (box.psu.efficiency_nominal * min(state.line_v, circuit.volts * (1 + LINE_SAG)) * circuit.power_factor)
     margin = PARTS_FRACTION / 2 if state.wall.source is WallSource.ESTIMATE else box.psu.meter_tolerance
+    margin += box.psu.volt_tolerance
     if state.wall.source is WallSource.BMC:
         margin += 0.03  # seconds late, and 8 bits of it
     draw = Draw(
@@ -251,57 +256,6 @@ def _share_bounded(state: _State) -> tuple[tuple[Action, ...], tuple[Card, ...],
     # Lowerings first: they make room.
     actions.sort(key=lambda action: is_raise(action, state.snapshot))
     return tuple(actions), tuple(cards), reason
-
-
-def _share_strict(state: _State, trim: float) -> tuple[tuple[Action, ...], tuple[Card, ...], str | None]:
-    """Grants that fit: every lowering at once, a raise only as far as the grants, with it, still fit the pool."""
-    now_s, kind = state.snapshot.time_s, state.box.gpu
-    shares = shares_w(state.cards, kind, state.pool_w * trim, now_s)
-    cards = tuple(_watch_obedience(card, shares[card.gpu.id], now_s) for card in state.cards)
-    lower: list[Action] = []
-    raised: list[Action] = []
-    room_w = state.pool_w - sum(card.grant_w for card in cards)
-    kept = []
-    for card in cards:
-        writes: list[Action] = []
-        if card.is_awake:
-            limits = limits_for(shares[card.gpu.id], card.gpu, kind, card.envelope)
-            writes = lowering(card, limits)
-            if not writes and (higher := raising(card, limits)):
-                after = replace(card.gpu, cap_w=limits.cap_w, clock_limit_mhz=limits.clock_mhz)
-                growth_w = max(0.0, board_max_w(after, kind, card.envelope) * card.memory.raised - card.grant_w)
-                if growth_w <= room_w:
-                    raised += higher
-                    room_w -= growth_w
-                    writes = higher
-            else:
-                lower += writes
-        spent = replace(card.memory, budget=card.memory.budget - len(writes)) if writes else card.memory
-        kept.append(card if spent is card.memory else replace(card, memory=spent))
-    actions = (*lower, *raised)
-    return actions, tuple(kept), _strict_reason(actions, shares, state.budget_w)
-
-
-def _watch_obedience(card: Card, share_w: float, now_s: float) -> Card:
-    """Keep the time since when an awake card has been above the share it was told."""
-    memory = card.memory
-    if not card.is_awake or card.grant_w <= share_w + ABOVE_W:
-        return card if memory.above_since_s is None else replace(card, memory=replace(memory, above_since_s=None))
-    if memory.above_since_s is not None:
-        return card
-    return replace(card, memory=replace(memory, above_since_s=now_s))
-
-
-def _strict_reason(actions: Sequence[Action], shares: dict[str, float], budget_w: float) -> str | None:
-    """One sentence for what this tick changes; None when it changes nothing."""
-    touched = sorted({action.device for action in actions})
-    if not touched:
-        return None
-    who = touched[0] if len(touched) == 1 else f"{len(touched)} cards"
-    first = actions[0]
-    what = f"clock {first.clock_mhz} MHz" if isinstance(first, SetClockLimit) else f"cap {first.cap_w:.0f} W"  # type: ignore[union-attr]
-    watts = f"{shares[first.device]:.0f} W of board{' each' if len(touched) > 1 else ''}"
-    return f"{who} set to {what}: {watts}, of the {budget_w:,.0f} W the outlet has under full load"
 
 
 def _loaded_line_v(wall: WallReading, neighbour: NeighbourMemory, circuit: Circuit) -> float:

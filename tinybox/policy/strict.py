@@ -6,16 +6,53 @@ any two writes, and a daemon that dies at any moment leaves a safe box.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from tinybox.core.actions import Action, SetClockLimit
 from tinybox.core.box import GpuKind
 from tinybox.core.snapshot import GpuState
 from tinybox.policy.cards import Card
-from tinybox.policy.envelope import cap_range_w, floor_clock_mhz
+from tinybox.policy.envelope import board_max_w, cap_range_w, floor_clock_mhz, limits_for
+from tinybox.policy.writes import lowering, raising
 
 LINGER_S, LINGER_LONG_S = 0.4, 4.0  # a card whose work pauses for less keeps its watts: moving them takes longer
 WRITES_FEW = 5.0  # of a card that works and pauses by turns: its watts stay where they are, for the longer time
 REFUSED_S = 3.0  # a card above its target for so long does not take the limit
 ABOVE_W = 5.0
+
+
+def share_strict(
+    cards: Sequence[Card], kind: GpuKind, *, pool_w: float, trim: float, budget_w: float, now_s: float
+) -> tuple[tuple[Action, ...], tuple[Card, ...], str | None]:
+    """Grants that fit: every lowering at once, a raise only as far as the grants, with it, still fit the pool.
+
+    `pool_w` board watts are for all cards, their shares are cut from `trim` of it. Returns the writes, the cards with
+    what to remember of them, and a reason where something is written.
+    """
+    shares = shares_w(cards, kind, pool_w * trim, now_s)
+    cards = tuple(_watch_obedience(card, shares[card.gpu.id], now_s) for card in cards)
+    lower: list[Action] = []
+    raised: list[Action] = []
+    room_w = pool_w - sum(card.grant_w for card in cards)
+    kept = []
+    for card in cards:
+        writes: list[Action] = []
+        if card.is_awake:
+            limits = limits_for(shares[card.gpu.id], card.gpu, kind, card.envelope)
+            writes = lowering(card, limits)
+            if not writes and (higher := raising(card, limits)):
+                after = replace(card.gpu, cap_w=limits.cap_w, clock_limit_mhz=limits.clock_mhz)
+                growth_w = max(0.0, board_max_w(after, kind, card.envelope) * card.memory.raised - card.grant_w)
+                if growth_w <= room_w:
+                    raised += higher
+                    room_w -= growth_w
+                    writes = higher
+            else:
+                lower += writes
+        spent = replace(card.memory, budget=card.memory.budget - len(writes)) if writes else card.memory
+        kept.append(card if spent is card.memory else replace(card, memory=spent))
+    actions = (*lower, *raised)
+    return actions, tuple(kept), _strict_reason(actions, shares, budget_w)
 
 
 def is_stuck(card: Card, now_s: float) -> bool:
@@ -85,3 +122,25 @@ def _fill(group: list[Card], shares: dict[str, float], left_w: float, kind: GpuK
 def _most_w(card: Card, kind: GpuKind) -> float:
     """The most this card may have: its own limit, or all it can draw."""
     return min(kind.board_power_max_w, card.limit_w if card.limit_w is not None else kind.board_power_max_w)
+
+
+def _watch_obedience(card: Card, share_w: float, now_s: float) -> Card:
+    """Keep the time since when an awake card has been above the share it was told."""
+    memory = card.memory
+    if not card.is_awake or card.grant_w <= share_w + ABOVE_W:
+        return card if memory.above_since_s is None else replace(card, memory=replace(memory, above_since_s=None))
+    if memory.above_since_s is not None:
+        return card
+    return replace(card, memory=replace(memory, above_since_s=now_s))
+
+
+def _strict_reason(actions: Sequence[Action], shares: dict[str, float], budget_w: float) -> str | None:
+    """One sentence for what this tick changes; None when it changes nothing."""
+    touched = sorted({action.device for action in actions})
+    if not touched:
+        return None
+    who = touched[0] if len(touched) == 1 else f"{len(touched)} cards"
+    first = actions[0]
+    what = f"clock {first.clock_mhz} MHz" if isinstance(first, SetClockLimit) else f"cap {first.cap_w:.0f} W"  # type: ignore[union-attr]
+    watts = f"{shares[first.device]:.0f} W of board{' each' if len(touched) > 1 else ''}"
+    return f"{who} set to {what}: {watts}, of the {budget_w:,.0f} W the outlet has under full load"
