@@ -33,10 +33,14 @@ class Grant:
 
 
 class Guarantee(StrEnum):
-    """What holds if the daemon dies now. `strict`: grants fit the outlet. `bounded`: the failsafe is quick enough."""
+    """What holds if the daemon dies now. `strict`: grants fit the outlet. `bounded`: the failsafe is quick enough.
+
+    `none`: the box is not armed, nothing is held.
+    """
 
     STRICT = "strict"
     BOUNDED = "bounded"
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +75,4 @@ class Decision:
     power: PowerView
     noise_dba: float | None
     period_s: float
+    is_armed: bool = True  # whether its actions may be applied at all
