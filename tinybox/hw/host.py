@@ -187,6 +187,27 @@ class Host:
             memory_used_bytes=memory.used,
         )
 
+    def space(self, mount: str) -> tuple[int | None, int | None]:
+        """Size and free bytes of what is mounted there, live or recorded; None where nobody knows."""
+        if not self.is_real and not self._mounts_are_live():
+            return self._recorded_space(mount)
+        try:
+            space = os.statvfs(mount)
+        except OSError:
+            return None, None
+        return space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize
+
+    def _mounts_are_live(self) -> bool:
+        """Whether this root shows our own mounts: a twin in a machine with real storage does."""
+        return self.resolve("proc/mounts").startswith("/proc/")
+
+    def _recorded_space(self, mount: str) -> tuple[int | None, int | None]:
+        try:
+            size_bytes, free_bytes = self._library("space")[mount]
+        except (HardwareError, KeyError, TypeError, ValueError):
+            return None, None
+        return size_bytes, free_bytes
+
     def _replay(self, argv: Sequence[str]) -> str:
         path = f"commands/{command_slug(argv)}"
         try:
