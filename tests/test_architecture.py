@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 EXTRA: dict[str, set[str]] = {
     "tinybox/cli/offline.py": {"hw", "policy"},  # the status when no daemon answers: one look, nothing written
     "tinybox/cli/twin.py": {"twin"},  # the command that runs the twin
+    "tinybox/cli/support.py": {"hw"},  # records what the drivers read, with or without a daemon
     "tinybox/cli/raid.py": {"hw"},  # runs before the daemon, at first boot
     "tinybox/cli/seed.py": {"hw"},  # the same
 }

@@ -1,11 +1,13 @@
 """Kinds of box: one laid over another, and what cannot be meant."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from tinybox.core.box import BOXES, known_boxes, load_box, load_table
 from tinybox.core.errors import TinyboxError
+from tinybox.core.table import table_text
 
 SUITE = ("blue", "green", "green-3090", "red")
 
@@ -113,3 +115,9 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "odd.toml").mkdir()
     assert "cannot read" in refusal(tmp_path).message
+
+
+@pytest.mark.parametrize("name", SUITE)
+def test_a_box_written_as_toml_reads_as_the_same_box(name: str, tmp_path: Path) -> None:
+    table = {key: value for key, value in dataclasses.asdict(load_box(name)).items() if key != "name"}
+    assert load_box("odd", write(tmp_path, table_text(table))) == dataclasses.replace(load_box(name), name="odd")

@@ -1,13 +1,17 @@
 """Settings: what is known, what is refused, and where each value came from."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tinybox.core.box import BOXES, known_boxes, load_box
 from tinybox.core.circuit import circuit_of
-from tinybox.core.config import effective_settings, load_config
+from tinybox.core.config import BmcConfig, CircuitConfig, Config, GpuConfig, effective_settings, load_config
 from tinybox.core.errors import TinyboxError
+from tinybox.core.table import table_text
 
 
 def write(folder: Path, text: str, name: str = "config.toml") -> Path:
@@ -103,3 +107,17 @@ def test_what_else_is_on_the_circuit_comes_off_the_promise(tmp_path: Path) -> No
     config = load_config(write(tmp_path, "[circuit]\nother_load_a = 13.0\n"))
     with pytest.raises(TinyboxError, match="leaves nothing"):
         circuit_of(box, config)
+
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+@given(box=text, host=text, amps=st.floats(5, 100), limit_w=st.none() | st.floats(20, 1500))
+def test_settings_written_as_toml_read_as_the_same_settings(
+    tmp_path_factory: pytest.TempPathFactory, box: str, host: str, amps: float, limit_w: float | None
+) -> None:
+    gpus = (GpuConfig("gpu/0", -3, limit_w), GpuConfig("gpu/1"))
+    config = Config(box, CircuitConfig(amps=amps), BmcConfig(host=host), gpus=gpus)
+    path = tmp_path_factory.mktemp("settings") / "config.toml"
+    path.write_text(table_text(dataclasses.asdict(config)), encoding="utf-8", newline="")
+    assert load_config(path) == config

@@ -1,7 +1,11 @@
 """Small parsers as tables: what tools and kernel files say, and what it means."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
+from tinybox.core.box import load_box
 from tinybox.core.config import BmcConfig
 from tinybox.core.errors import HardwareError
 from tinybox.hw.bmc import ipmitool, parse_dcmi_power, parse_sensors
@@ -9,7 +13,7 @@ from tinybox.hw.cpu import EnergyCounter, energy_gain_uj
 from tinybox.hw.host import AbsentError, Host, command_slug
 from tinybox.hw.nvme import parse_smart_log
 from tinybox.hw.pcie import link_gts
-from tinybox.hw.raid import Array, parse_mdstat
+from tinybox.hw.raid import Array, parse_mdstat, read_raid
 
 SUPER = "      3906520000 blocks super 1.2 128k chunks\n"
 MDSTAT = [
@@ -113,3 +117,15 @@ def test_a_command_that_was_not_recorded_names_the_file(recorded: Host) -> None:
     assert command_slug(("nvme", "smart-log", "/dev/nvme0")) == "nvme_smart-log_dev_nvme0"
     with pytest.raises(AbsentError, match=r"'nvme list' is not recorded in .*commands/nvme_list"):
         recorded.run(("nvme", "list"))
+
+
+def test_a_recorded_mount_has_the_space_it_had_and_never_ours(copy: Host) -> None:
+    copy.write_text("proc/mounts", f"/dev/md127 {copy.root} xfs rw 0 0\n")
+    kind = replace(load_box("red").storage, mount=str(copy.root))
+    raid, _ = read_raid(copy, kind)
+    assert raid is not None
+    assert (raid.mount, raid.size_bytes, raid.free_bytes) == (str(copy.root), None, None)
+    (copy.root / "library/space.json").write_text(json.dumps({kind.mount: [4000, 3000]}))
+    raid, _ = read_raid(copy, kind)
+    assert raid is not None
+    assert (raid.size_bytes, raid.free_bytes) == (4000, 3000)

@@ -4,33 +4,41 @@ import dataclasses
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.hw.conftest import RECORDED, watching
-from tinybox.core.box import load_box
-from tinybox.core.config import Config
+from tinybox.core.box import Box, load_box
+from tinybox.core.config import Config, load_config
 from tinybox.core.snapshot import GpuState, Severity
 from tinybox.hw.hardware import FastReading, Hardware, SlowReading
 from tinybox.hw.host import Host
 
 RED = load_box("red")
-EXPECTED = RECORDED / "expected.json"
+RECORDINGS = sorted(path.parent for path in RECORDED.parent.glob("*/expected.json"))
 
 
-def look(host: Host) -> tuple[FastReading, SlowReading]:
-    hardware = Hardware(host, RED, Config())
+def look(host: Host, box: Box = RED, config: Config | None = None) -> tuple[FastReading, SlowReading]:
+    hardware = Hardware(host, box, config or Config())
     try:
         return hardware.read_fast(10.0), hardware.read_slow(10.0)
     finally:
         hardware.release()
 
 
-def test_the_recorded_box_reads_as_it_did(recorded: Host) -> None:
-    """A golden file: `expected.json` was checked by eye against the recording once."""
-    fast, slow = look(recorded)
-    seen = json.loads(json.dumps({"fast": dataclasses.asdict(fast), "slow": dataclasses.asdict(slow)}))
-    assert seen == json.loads(EXPECTED.read_text())
+def reading(root: Path) -> Any:
+    """What the drivers make of a recorded machine by its own settings, if it has any; its paths as they were there."""
+    config = load_config(root / "etc/tinybox/config.toml")
+    fast, slow = look(Host(root), load_box(config.box, root / "etc/tinybox/boxes"), config)
+    seen = json.dumps({"fast": dataclasses.asdict(fast), "slow": dataclasses.asdict(slow)})
+    return json.loads(seen.replace(str(root), ""))
+
+
+@pytest.mark.parametrize("root", RECORDINGS, ids=lambda root: root.name)
+def test_every_recorded_box_reads_as_it_did(root: Path) -> None:
+    """A golden file: `expected.json` was checked by eye against the recording once, or came with a report."""
+    assert reading(root) == json.loads((root / "expected.json").read_text())
 
 
 def test_units_are_ours(recorded: Host) -> None:
@@ -42,6 +50,10 @@ def test_units_are_ours(recorded: Host) -> None:
     assert gpu.junction_c == int((chip / "temp2_input").read_text()) / 1e3
     assert gpu.clock_mhz == int((chip / "freq1_input").read_text()) // 10**6
     assert gpu.vram_total_bytes == int((folder / "mem_info_vram_total").read_text())
+
+
+def test_the_red_box_is_among_the_recordings() -> None:
+    assert RECORDED in RECORDINGS
 
 
 def test_nothing_but_the_recording_is_touched(recorded: Host) -> None:

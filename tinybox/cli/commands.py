@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "raid": ("tinybox.cli.raid:raid", "Assemble the data array, or create it on empty drives."),
     "seed": ("tinybox.cli.seed:seed", "Apply what makes this box different from others."),
     "status": ("tinybox.cli.status:status", "Show power, cards, noise, drives and alerts."),
+    "support": ("tinybox.cli.support:support", "Record this machine for a report, without what is secret."),
     "twin": ("tinybox.cli.twin:twin", "Run a digital twin of a box on this machine."),
 }
 

@@ -22,22 +22,22 @@ from tinybox.screen import status_text
 ENERGY_GAP_S = 0.25  # the CPU's watts are the difference of two energy readings
 
 
-def offline_json(folders: Folders) -> str:
-    """The status document with `source` "offline"."""
-    snapshot, decision, box = _look(folders)
+def offline_json(folders: Folders, host: Host | None = None) -> str:
+    """The status document with `source` "offline", of the machine that the environment names or of this `host`."""
+    snapshot, decision, box = _look(folders, host or Host.from_environment())
     return status_json(snapshot, decision, source="offline", box=box.name)
 
 
 def offline_screen(folders: Folders, *, columns: int, colour: bool) -> str:
     """The status as a screen."""
-    snapshot, decision, box = _look(folders)
+    snapshot, decision, box = _look(folders, Host.from_environment())
     return status_text(snapshot, decision, source="offline", box=box.name, columns=columns, colour=colour)
 
 
-def _look(folders: Folders) -> tuple[Snapshot, Decision, Box]:
+def _look(folders: Folders, host: Host) -> tuple[Snapshot, Decision, Box]:
     config = load_config(folders.config)
     box = load_box(config.box, folders.boxes)
-    hardware = Hardware(Host.from_environment(), box, config, folders.run)
+    hardware = Hardware(host, box, config, folders.run)
     hardware.read_fast(time.monotonic())
     slow = hardware.read_slow(time.monotonic())
     time.sleep(ENERGY_GAP_S)

@@ -1,7 +1,8 @@
-"""Read a TOML table into a frozen dataclass: unknown and missing keys are errors that name the place."""
+"""A TOML table into a frozen dataclass, and back: unknown and missing keys are errors that name the place."""
 
 import dataclasses
 import enum
+import json
 import math
 import types
 import typing
@@ -58,3 +59,25 @@ def _finite(value: float, *, where: str, path: str) -> float:
     if not math.isfinite(value):
         raise TinyboxError(f"{where}: '{path}' is {value}", hint="give a finite number")
     return float(value)
+
+
+def table_text(table: Mapping[str, Any], path: str = "") -> str:
+    """TOML that `read_table` reads as the same; None is left out."""
+    plain = {key: value for key, value in table.items() if value is not None and not isinstance(value, Mapping)}
+    text = "".join(f"{key} = {_text(value)}\n" for key, value in plain.items())
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            text += f"\n[{path}{key}]\n{table_text(value, f'{path}{key}.')}"
+    return text
+
+
+def _text(value: Any) -> str:
+    """One value; JSON's strings are TOML's, but for DEL."""
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{key} = {_text(one)}" for key, one in value.items() if one is not None)
+        return f"{{ {inner} }}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_text, value))}]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value).lower() if isinstance(value, bool) else repr(value)

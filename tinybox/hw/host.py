@@ -1,7 +1,8 @@
 """A machine as files below a root, commands, and library values: real, recorded or twin, the drivers cannot tell.
 
 With root "/" everything is live. With another root commands and library values are replayed from files in the same
-folder (`commands/`, `library/`), except for the commands named in `live`, which run for real.
+folder (`commands/`, `library/`), except for the commands named in `live`, which run for real. What could not be read
+on the day of a recording is a folder there, with the reason in its file `.unreadable`.
 """
 
 import errno
@@ -18,6 +19,7 @@ from tinybox.core.errors import HardwareError
 
 COMMAND_TIMEOUT_S = 10.0
 ATTRIBUTE_BYTES = 8192
+UNREADABLE = ".unreadable"
 GONE = (errno.ENOENT, errno.ENODEV, errno.ESTALE, errno.ENXIO, errno.EBADF, errno.ENOTCONN)
 
 
@@ -187,12 +189,35 @@ class Host:
             memory_used_bytes=memory.used,
         )
 
+    def space(self, mount: str) -> tuple[int | None, int | None]:
+        """Size and free bytes of what is mounted there, live or recorded; None where nobody knows."""
+        if not self.is_real and not self._mounts_are_live():
+            return self._recorded_space(mount)
+        try:
+            space = os.statvfs(mount)
+        except OSError:
+            return None, None
+        return space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize
+
+    def _mounts_are_live(self) -> bool:
+        """Whether this root shows our own mounts: a twin in a machine with real storage does."""
+        return self.resolve("proc/mounts").startswith("/proc/")
+
+    def _recorded_space(self, mount: str) -> tuple[int | None, int | None]:
+        try:
+            size_bytes, free_bytes = self._library("space")[mount]
+        except (HardwareError, KeyError, TypeError, ValueError):
+            return None, None
+        return size_bytes, free_bytes
+
     def _replay(self, argv: Sequence[str]) -> str:
         path = f"commands/{command_slug(argv)}"
         try:
             return self.read_text(path)
         except AbsentError:
             raise AbsentError(f"'{' '.join(argv)}' is not recorded in {self.path(path)}") from None
+        except HardwareError as error:
+            raise HardwareError(_recorded_reason(self.path(path)) or str(error)) from None
 
     def _library(self, name: str) -> dict[str, Any]:
         path = f"library/{name}.json"
@@ -207,4 +232,13 @@ class Host:
 
 def _as_hardware_error(verb: str, path: str, error: OSError) -> HardwareError:
     kind = AbsentError if error.errno in GONE else HardwareError
-    return kind(f"cannot {verb} {path}: {(error.strerror or str(error)).lower()}")
+    reason = _recorded_reason(path) if error.errno == errno.EISDIR else None
+    return kind(f"cannot {verb} {path}: {reason or (error.strerror or str(error)).lower()}")
+
+
+def _recorded_reason(path: str) -> str | None:
+    try:
+        with open(f"{path}/{UNREADABLE}", encoding="utf-8") as file:  # noqa: PTH123
+            return file.read().strip()
+    except OSError:
+        return None

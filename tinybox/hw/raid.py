@@ -1,6 +1,5 @@
 """The data array: what /proc/mdstat says of it, and where it is mounted."""
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -51,10 +50,8 @@ def read_raid(host: Host, kind: StorageKind) -> tuple[Raid | None, tuple[Fault, 
     if array is None:
         return Raid(level=None, state="absent"), (Fault("raid", f"no {kind.level} array", Severity.INFO),)
     state = "failed" if not array.is_active else "degraded" if array.is_degraded else "clean"
-    size_bytes, free_bytes = _space(kind.mount) if host.is_real or _mounts_are_live(host) else (None, None)
     mount = mounts.get(array.name)
-    if mount is None:
-        size_bytes, free_bytes = None, None
+    size_bytes, free_bytes = host.space(kind.mount) if mount is not None else (None, None)
     return Raid(array.level, state, mount, array.members, size_bytes, free_bytes), ()
 
 
@@ -67,16 +64,3 @@ def _mounts(host: Host) -> dict[str, str]:
         if device.startswith("/dev/md"):
             found[PurePosixPath(host.resolve(device)).name] = point
     return found
-
-
-def _mounts_are_live(host: Host) -> bool:
-    """Whether this root shows our own mounts: a twin in a machine with real storage does."""
-    return not host.is_real and host.resolve("proc/mounts").startswith(("proc/", "/proc/"))
-
-
-def _space(mount: str) -> tuple[int | None, int | None]:
-    try:
-        space = os.statvfs(mount)
-    except OSError:
-        return None, None
-    return space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize
