@@ -2,13 +2,14 @@
 
 import json
 import os
+import signal
 import sys
 
 import click
 
 from tinybox.core.box import load_box
 from tinybox.core.errors import TinyboxError
-from tinybox.twin import control
+from tinybox.twin import control, namespace
 from tinybox.twin.constants import KINDS
 from tinybox.twin.place import Place, default_folder
 
@@ -66,6 +67,33 @@ def env() -> None:
     place = here()
     control.ask(place, {"do": "status"})
     click.echo(place.shell_lines(), nl=False)
+
+
+@twin.command(
+    "exec",
+    context_settings={"allow_interspersed_args": False},
+    epilog="Examples: 'tinybox twin exec -- sensors', 'tinybox twin exec -- bash'. "
+    "Exit codes: COMMAND's own, 126 it cannot be run, 127 it was not found, 1 no twin, 2 wrong call.",
+)
+@click.option("--host-network", is_flag=True, help="Keep this machine's network; the twin's BMC is reached only so.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
+def execute(host_network: bool, command: tuple[str, ...]) -> None:
+    """Run any program as if this machine had the twin's devices.
+
+    In mount and network namespaces of its own, its /sys is the real one with the twin's devices merged in; what it
+    writes there reaches the plant. Its network is a loopback of its own. It takes this process's place: input, output,
+    signals and exit status are its own.
+    """
+    place = here()
+    namespace.enter(place, host_network=host_network)
+    environment = {**os.environ, **namespace.environment(place)}
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, for itself
+        signal.signal(ignored, signal.SIG_DFL)
+    try:
+        os.execvpe(command[0], command, environment)
+    except OSError as error:
+        click.echo(f"tinybox: cannot run '{command[0]}': {error.strerror}", err=True)
+        sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 
 @twin.command(epilog="Examples: 'tinybox twin load gpu/0 100', 'tinybox twin load gpu/all 50'")

@@ -30,6 +30,7 @@ class FaultySysfs(mfusepy.Operations):  # type: ignore[misc]
         self._holders: dict[int, str] = {}
         self.faults: list[str] = []
         self.wakes = 0
+        self.is_ending = False
 
     def add_fault(self, fault_id: str) -> None:
         """Break something. Raises TinyboxError for an unknown id."""
@@ -81,6 +82,8 @@ class FaultySysfs(mfusepy.Operations):  # type: ignore[misc]
     # FUSE operations. A path that vanished while its file was open answers as the kernel does for a removed device.
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
+        if self.is_ending:
+            mfusepy.fuse_exit()
         tree = self._tree
         if path in tree.links:
             return self._stat(stat.S_IFLNK | 0o777, size=len(tree.links[path]))
@@ -110,7 +113,7 @@ class FaultySysfs(mfusepy.Operations):  # type: ignore[misc]
         return 0
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
-        return self._through_faults(path, self._read).encode()[offset : offset + size]
+        return self._through_faults(path, self._read).encode(errors="surrogateescape")[offset : offset + size]
 
     def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
         self._through_faults(path, lambda p: self._write(p, data.decode("ascii", "replace")))

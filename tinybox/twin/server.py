@@ -92,9 +92,11 @@ class Twin:
             return {}
 
     def stop(self) -> None:
-        """Unmount; the file system's loop returns, and with it everything ends."""
+        """The file system's loop returns, and with it everything ends, whoever still has the files mounted."""
         self._stop.set()
-        unmount(self.place.root)
+        self.files.is_ending = True
+        with contextlib.suppress(OSError):
+            self.place.root.stat()  # the loop looks up only when it is asked something
 
     def end(self) -> None:
         """End what runs beside this process; called when the file system is gone."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from tinybox.core.box import Box
 from tinybox.twin.gpu import GpuPart
 from tinybox.twin.overdrive import Overdrive
+from tinybox.twin.pci import Function
 from tinybox.twin.plant import Plant
 
 Read = Callable[[], str]
@@ -139,18 +140,24 @@ def _add_hwmon(tree: Tree, number: int, device: str, name: str) -> str:
     return folder
 
 
+def _add_function(tree: Tree, function: Function, *, tag: str = "") -> str:
+    """A PCI function with the files and links that every one has; its folder."""
+    device = f"/sys{PCI_ROOT}/{function.address}"
+    for name, value in function.files().items():
+        tree.add(f"{device}/{name}", value, tag=tag)
+    tree.add(f"{device}/config", function.config, tag=tag)
+    tree.link(f"{device}/subsystem", "/sys/bus/pci")
+    tree.link(f"{device}/driver", f"/sys/bus/pci/drivers/{function.driver}")
+    tree.link(f"/sys/bus/pci/devices/{function.address}", device)
+    tree.link(f"/sys/bus/pci/drivers/{function.driver}/{function.address}", device)
+    return device
+
+
 def _add_card(tree: Tree, plant: Plant, gpu: GpuPart, index: int, number: int) -> None:
-    box, device, gpu_id = plant.box.gpu, card_folder(plant.box, index), f"gpu/{index}"
-    address = box.slots[index]
-    vendor, model = box.pci_id.split(":")
+    box, gpu_id = plant.box.gpu, f"gpu/{index}"
+    card = Function(box.slots[index], box.pci_id, "030000", "amdgpu", subsystem_id="1da2:e471", revision=0xC8)
+    device = _add_function(tree, card, tag=f"{gpu_id}:facts")
     facts: dict[str, str | int] = {
-        "vendor": f"0x{vendor}",
-        "device": f"0x{model}",
-        "class": "0x030000",
-        "revision": "0xc8",
-        "subsystem_vendor": "0x1da2",
-        "subsystem_device": "0xe471",
-        "uevent": f"DRIVER=amdgpu\nPCI_CLASS=30000\nPCI_ID={vendor}:{model.upper()}\nPCI_SLOT_NAME={address}",
         "mem_info_vram_total": box.vram_bytes,
         "max_link_width": box.link_width,
         "max_link_speed": f"{box.link_gts:.1f} GT/s PCIe",
@@ -168,14 +175,13 @@ def _add_card(tree: Tree, plant: Plant, gpu: GpuPart, index: int, number: int) -
         tree.add(f"{device}/pp_od_clk_voltage", overdrive.table, overdrive.write, tag=limit)
     tree.add(f"{device}/power_dpm_force_performance_level", overdrive.level, overdrive.write_level, tag=limit)
     tree.add(f"{device}/pp_dpm_sclk", overdrive.levels, tag=limit)
-    tree.link(f"{device}/driver", "/sys/bus/pci/drivers/amdgpu")
-    tree.link(f"{device}/subsystem", "/sys/bus/pci")
-    tree.link(f"/sys/bus/pci/devices/{address}", device)
-    tree.link(f"/sys/bus/pci/drivers/amdgpu/{address}", device)
-    for node, major_minor in ((f"card{index}", f"226:{index}"), (f"renderD{128 + index}", f"226:{128 + index}")):
-        tree.add(f"{device}/drm/{node}/dev", major_minor)
-        tree.link(f"{device}/drm/{node}/device", device)
-        tree.link(f"/sys/class/drm/{node}", f"{device}/drm/{node}")
+    for node, minor in ((f"card{index}", index), (f"renderD{128 + index}", 128 + index)):
+        folder = f"{device}/drm/{node}"
+        tree.add(f"{folder}/dev", f"226:{minor}")
+        tree.add(f"{folder}/uevent", f"MAJOR=226\nMINOR={minor}\nDEVNAME=dri/{node}\nDEVTYPE=drm_minor")
+        tree.link(f"{folder}/device", device)
+        tree.link(f"{folder}/subsystem", "/sys/class/drm")
+        tree.link(f"/sys/class/drm/{node}", folder)
     _add_card_sensors(tree, plant, gpu, gpu_id, _add_hwmon(tree, number, device, "amdgpu"))
 
 
@@ -223,11 +229,14 @@ def _thousandths(value: Callable[[], float]) -> Read:
 
 
 def _add_cpu(tree: Tree, plant: Plant, number: int) -> None:
-    chip = _add_hwmon(tree, number, f"/sys{PCI_ROOT}/0000:00:18.3", "k10temp")
+    fabric = Function("0000:00:18.3", "1022:1493", "060000", "k10temp")
+    chip = _add_hwmon(tree, number, _add_function(tree, fabric), "k10temp")
     tree.add(f"{chip}/temp1_input", lambda: _number(plant.cpu_c * 1e3), tag="cpu:temp")
     tree.add(f"{chip}/temp1_label", "Tctl")
     package = "/sys/devices/virtual/powercap/intel-rapl/intel-rapl:0"
     tree.add(f"{package}/name", "package-0")
+    tree.add(f"{package}/uevent", "")
+    tree.link(f"{package}/subsystem", "/sys/class/powercap")
     tree.add(f"{package}/energy_uj", lambda: _number(plant.cpu_energy_uj), tag="cpu:power")
     tree.add(f"{package}/max_energy_range_uj", round(plant.kind.cpu.energy_range_uj))
     tree.link("/sys/class/powercap/intel-rapl:0", package)
@@ -248,8 +257,10 @@ def _add_cpu(tree: Tree, plant: Plant, number: int) -> None:
 
 
 def _add_psu(tree: Tree, plant: Plant, index: int, number: int) -> None:
-    device = f"/sys/devices/platform/i2c-twin/i2c-0/0-00{58 + index}"
-    tree.add(f"{device}/name", "pmbus")
+    adapter = "/sys/devices/platform/i2c-twin/i2c-0"
+    _add_i2c(tree, adapter, "SMBus of the twin")
+    device = f"{adapter}/0-00{58 + index}"
+    _add_i2c(tree, device, "pmbus")
     chip, psu = _add_hwmon(tree, number, device, "pmbus"), f"psu/{index}"
 
     def amps() -> float:
@@ -268,6 +279,13 @@ def _add_psu(tree: Tree, plant: Plant, index: int, number: int) -> None:
             tree.add(f"{chip}/{name}_label", label)
 
 
+def _add_i2c(tree: Tree, device: str, name: str) -> None:
+    tree.add(f"{device}/name", name)
+    tree.add(f"{device}/uevent", "")
+    tree.link(f"{device}/subsystem", "/sys/bus/i2c")
+    tree.link(f"/sys/bus/i2c/devices/{posixpath.basename(device)}", device)
+
+
 def _rounded(value: Callable[[], float]) -> Read:
     return lambda: _number(value())
 
@@ -277,7 +295,7 @@ def _add_storage(tree: Tree, plant: Plant) -> None:
     storage = plant.box.storage
     names = [f"nvme{i}" for i in range(storage.data_drives + 1)]
     for i, name in enumerate(names):
-        device = f"/sys{PCI_ROOT}/0000:{0xC1 + i:02x}:00.0"
+        device = _add_function(tree, Function(f"0000:{0xC1 + i:02x}:00.0", "1b36:0010", "010802", "nvme"))
         folder, size_bytes = f"{device}/nvme/{name}", 1_000_204_886_016
         tree.link(f"/sys/class/nvme/{name}", folder)
         tree.link(f"{folder}/device", device)
