@@ -38,9 +38,12 @@ def main() -> None:
 
 def requirements_for(python: str, lock: str) -> str:
     """The lock as one Python on Linux reads it: pip would ask the markers about the Python it runs on."""
-    environment = {
-        **{"python_version": python, "python_full_version": f"{python}.0", "implementation_name": "cpython"},
-        **{"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64", "os_name": "posix"},
+    environment = {"python_version": python, "python_full_version": f"{python}.0", "implementation_name": "cpython"}
+    environment |= {
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "platform_machine": "x86_64",
+        "os_name": "posix",
     }
     kept = []
     for line in re.sub(r"\\\n", "", re.sub(r"^#.*\n", "", lock, flags=re.MULTILINE)).splitlines():

@@ -43,7 +43,14 @@ pivot_root . tmp
 exec chroot . sh -c 'umount -l /tmp && mount -t tmpfs tmpfs /tmp && echo ready && sleep infinity & wait'
 """
 # Of what a purge need not put back: what apt and dpkg write about themselves.
-KEPT_BY_APT = "/var/lib/dpkg /var/lib/apt /var/cache/apt /var/cache/debconf /var/log/apt /var/log/dpkg.log".split()
+KEPT_BY_APT = (
+    "/var/lib/dpkg",
+    "/var/lib/apt",
+    "/var/cache/apt",
+    "/var/cache/debconf",
+    "/var/log/apt",
+    "/var/log/dpkg.log",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,3 +116,16 @@ def twin_caps(twin: Root) -> list[Path]:
 def test_every_compiled_dependency_loads_in_the_roots_own_python(root: Root) -> None:
     install(root, "tinybox.deb")
     assert root.call("python3", "-I", "-c", IMPORTS).split() == ["psutil", "pyamdgpuinfo", "zstandard"]
+
+
+@pytest.mark.parametrize("root", ["trixie"], indirect=True)
+@pytest.mark.parametrize(
+    ("shell", "folder"), [("zsh", "zsh/vendor-completions"), ("fish", "fish/vendor_completions.d")]
+)
+def test_completions_are_sound_to_their_shell(root: Root, shell: str, folder: str) -> None:
+    root.call("sh", "-c", "dpkg-deb -x /mnt/tinybox.deb /tmp/unpacked")
+    scripts = root.call("find", f"/tmp/unpacked/usr/share/{folder}", "-type", "f").splitlines()
+    assert len(scripts) >= 4
+    for script in scripts:
+        done = root.run(shell, "-n", script)
+        assert (done.returncode, done.stdout + done.stderr) == (0, "")
