@@ -5,9 +5,10 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,13 +19,15 @@ from provisioning.mirror import Mirror, cache_folder
 
 # They judge their completions: part of the roots, not of what the package asks for.
 SHELLS = ("fish", "zsh")
+# A box boots with it; a minimal root has none.
+INIT_SYSTEM = "systemd"
 # fish wants man-db, whose index of every page would be made anew at every installation.
 NO_INDEX = 'rm -f "$1/var/lib/man-db/auto-update"'
 # A root that no test took for so long was made for another control file.
 STALE_S = 7 * 86400.0
 INIT = """
 set -eu
-base=$1 work=$2 packages=$3
+base=$1 work=$2 packages=$3 first=$4
 mount -t tmpfs -o mode=755 tmpfs "$work"
 mkdir "$work/upper" "$work/work" "$work/root"
 mount -t overlay -o "lowerdir=$base,upperdir=$work/upper,workdir=$work/work" overlay "$work/root"
@@ -38,10 +41,18 @@ mount --bind /dev/fuse dev/fuse
 ln -sf ../proc/self/mounts etc/mtab
 mkdir run/mount
 ip link set lo up
+# Nobody in there sees this machine's devices.
+mount -t tmpfs tmpfs sys
+if [ "$first" = "$5" ]; then
+    mkdir -p sys/fs/cgroup
+    mount -t cgroup2 cgroup2 sys/fs/cgroup
+fi
 # The machine's own files leave this mount namespace before anybody may enter it.
 pivot_root . tmp
-exec chroot . sh -c 'umount -l /tmp && mount -t tmpfs tmpfs /tmp && echo ready && sleep infinity & wait'
+exec chroot . sh -c "umount -l /tmp && mount -t tmpfs tmpfs /tmp && echo ready && $first"
 """
+WAIT = "sleep infinity & wait"
+BOOT = "container=tinybox-test exec /lib/systemd/systemd --log-target=null >/dev/null 2>&1"
 # Of what a purge need not put back: what apt and dpkg write about themselves.
 KEPT_BY_APT = (
     "/var/lib/dpkg",
@@ -110,25 +121,28 @@ def wanted() -> tuple[str, ...]:
 
 def base_of(mirror: Mirror) -> Path:
     """The clean root of a release with everything that the package wants, from the cache or built into it."""
-    packages = (*wanted(), *SHELLS)
+    packages = (*wanted(), *SHELLS, INIT_SYSTEM)
     key = hashlib.sha256(" ".join((NO_INDEX, *packages)).encode()).hexdigest()[:12]
     roots = cache_folder() / "roots"
     base = roots / f"{mirror.release}-{key}"
+    roots.mkdir(parents=True, exist_ok=True)
     if not base.exists():
-        roots.mkdir(parents=True, exist_ok=True)
-        for other in roots.iterdir():
-            if other.stat().st_mtime < time.time() - STALE_S:
-                shutil.rmtree(other)
+        # Only what has a stamp was finished; a root that is being built has this machine's /proc in it.
+        for stamp in roots.glob("*.used"):
+            if stamp.stat().st_mtime < time.time() - STALE_S:
+                shutil.rmtree(stamp.with_suffix(""), ignore_errors=True)
+                stamp.unlink()
         build(mirror, packages, base)
-    os.utime(base)
+    base.with_suffix(".used").touch()
     return base
 
 
 def build(mirror: Mirror, packages: Sequence[str], base: Path) -> None:
     """A minimal root by mmdebstrap; two builders at once do each other no harm."""
     fresh = base.with_name(f"{base.name}.{os.getpid()}")
-    apt = sandbox_tree(mirror, fresh.with_suffix(".apt"))
-    command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory"]
+    apt = sandbox_tree(mirror, base.with_name(f"{fresh.name}.apt"))
+    # Its mounts end with it, even if it is killed.
+    command = ["unshare", "--mount", "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory"]
     command += [f"--aptopt={apt}/etc/apt/apt.conf.d/90-host", f"--include={','.join(packages)}"]
     command += [f"--customize-hook={NO_INDEX}"]
     command += [mirror.release, str(fresh), f"{apt}/etc/apt/sources.list.d/mkosi.sources"]
@@ -142,15 +156,45 @@ def build(mirror: Mirror, packages: Sequence[str], base: Path) -> None:
 
 
 @contextmanager
-def opened(base: Path, work: Path, packages: Path) -> Iterator[Root]:
-    """A copy to spoil, the folder of packages at its /mnt."""
-    spaces = ("--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child=KILL")
-    command = ["unshare", *spaces, "sh", "-c", INIT, "sh", str(base), str(work), str(packages)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n", "the root did not come up: see what it says above"
-            (init,) = psutil.Process(process.pid).children()
-            yield Root(init.pid)
-        finally:
-            process.kill()
+def opened(base: Path, work: Path, packages: Path, *, boots: bool = False) -> Iterator[Root]:
+    """A copy to spoil, the folder of packages at its /mnt; with systemd as its first process if it `boots`."""
+    spaces = ["--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child=KILL", *["--cgroup"] * boots]
+    command = [
+        "unshare",
+        *spaces,
+        "sh",
+        "-c",
+        INIT,
+        "sh",
+        *map(str, (base, work, packages)),
+        BOOT if boots else WAIT,
+        BOOT,
+    ]
+    with own_cgroup() if boots else nullcontext() as cgroup:
+        if cgroup is not None:
+            command = ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', str(cgroup), *command]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n", "the root did not come up: see what it says above"
+                (init,) = psutil.Process(process.pid).children()
+                yield Root(init.pid)
+            finally:
+                process.kill()
+
+
+@contextmanager
+def own_cgroup() -> Iterator[Path]:
+    """A control group for one root, gone with it."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    top = next(Path(where) for _, where, kind, *_ in mounts if kind == "cgroup2")
+    group = Path(tempfile.mkdtemp(prefix="tinybox-test-", dir=top))
+    try:
+        yield group
+    finally:
+        deadline_s = time.monotonic() + 10
+        while "populated 1" in (group / "cgroup.events").read_text() and time.monotonic() < deadline_s:
+            time.sleep(0.1)
+        for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
+            folder.rmdir()
+        group.rmdir()
