@@ -1,4 +1,4 @@
-"""The loop: read, decide, apply, publish, wait. No arithmetic beyond its own deadline."""
+"""The loop: read, decide, apply, publish, wait. No arithmetic beyond its own times."""
 
 import threading
 import time
@@ -31,6 +31,7 @@ class Tick:
 
     snapshot: Snapshot
     decision: Decision
+    decision_s: float = 0.0  # it took to decide
 
 
 class Loop:
@@ -77,7 +78,9 @@ class Loop:
     def turn(self, memory: Memory) -> tuple[Decision, Memory]:
         """One tick."""
         snapshot = self._machine.read()
+        began_s = time.perf_counter()
         decision, memory = decide(snapshot, self._box, self._config, memory)
+        decision_s = time.perf_counter() - began_s
         self._machine.apply(decision.actions)
-        self._publish(Tick(snapshot, decision))
+        self._publish(Tick(snapshot, decision, decision_s))
         return decision, memory
