@@ -18,7 +18,7 @@ from tinybox.core.commission import Commission, load_commission
 from tinybox.core.config import Config, Folders, load_config
 from tinybox.core.errors import TinyboxError
 from tinybox.core.snapshot import Severity
-from tinybox.daemon.api import Board, Server, listen
+from tinybox.daemon.api import Board, Server, doors
 from tinybox.daemon.heartbeat import Heartbeat
 from tinybox.daemon.loop import Loop, Tick
 from tinybox.daemon.machine import Machine
@@ -97,7 +97,7 @@ def _begin(folders: Folders, host: Host, heartbeat: Heartbeat) -> tuple[Hardware
 def _govern(folders: Folders, hardware: Hardware, config: Config, heartbeat: Heartbeat) -> None:
     box = hardware.box
     machine, board, notifier = Machine(hardware, heartbeat), Board(box.name), Notifier()
-    server = Server(board, listen(folders.socket))
+    server = Server(*doors(board, folders.socket, config.metrics.address))
     journal = Journal()
 
     def publish(tick: Tick) -> None:
