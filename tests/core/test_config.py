@@ -45,6 +45,14 @@ BAD = [
     ("[daemon]\nperiod_s = true", "'daemon.period_s' is True"),
     ("[bmc]\ninterface = 'telepathy'", "'bmc.interface' is 'telepathy'"),
     ("[bmc]\nport = 70000", "'bmc.port' is 70000"),
+    ("[metrics]\nlisten = 9469", "'metrics.listen' is 9469"),
+    ("[metrics]\nlisten = '9469'", "'metrics.listen' is '9469'"),
+    ("[metrics]\nlisten = '127.0.0.1'", "'metrics.listen' is '127.0.0.1'"),
+    ("[metrics]\nlisten = '127.0.0.1:0'", "'metrics.listen' is '127.0.0.1:0'"),
+    ("[metrics]\nlisten = '127.0.0.1:65536'", "'metrics.listen' is '127.0.0.1:65536'"),
+    ("[metrics]\nlisten = '::1:9469'", "'metrics.listen' is '::1:9469'"),
+    ("[metrics]\nlisten = '[127.0.0.1]:9469'", "'metrics.listen' is '[127.0.0.1]:9469'"),
+    ("[metrics]\nlisten = 'localhost:9469'", "'metrics.listen' is 'localhost:9469'"),
     ("box = ", "not valid TOML"),
 ]
 
@@ -57,6 +65,16 @@ def test_bad_settings_are_refused_with_file_and_key(text: str, words: str, tmp_p
     assert words in caught.value.message
     assert str(path) in caught.value.message
     assert caught.value.hint
+
+
+ADDRESSES = [("", None), ("127.0.0.1:9469", ("127.0.0.1", 9469)), ("[::1]:80", ("::1", 80))]
+
+
+@pytest.mark.parametrize(("listen", "address"), ADDRESSES)
+def test_where_metrics_are_served_is_an_address_and_a_port_or_nowhere(
+    listen: str, address: tuple[str, int] | None, tmp_path: Path
+) -> None:
+    assert load_config(write(tmp_path, f"[metrics]\nlisten = '{listen}'\n")).metrics.address == address
 
 
 def test_an_unknown_box_names_the_known_ones() -> None:

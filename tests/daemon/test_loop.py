@@ -3,13 +3,12 @@
 import json
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.daemon.serving import serving
 from tests.policy.conftest import card, machine, obey
 from tinybox.client import fetch
 from tinybox.core.actions import Action
@@ -17,7 +16,7 @@ from tinybox.core.box import load_box
 from tinybox.core.config import Config, DaemonConfig
 from tinybox.core.errors import TinyboxError
 from tinybox.core.snapshot import Snapshot
-from tinybox.daemon.api import Board, Server, listen
+from tinybox.daemon.api import Board
 from tinybox.daemon.loop import Loop, Tick
 from tinybox.daemon.main import hold_lock
 from tinybox.daemon.notify import Notifier
@@ -67,17 +66,6 @@ def test_the_loop_ends_when_told() -> None:
     loop.stop()
     thread.join(timeout=5)
     assert not thread.is_alive()
-
-
-@contextmanager
-def serving(board: Board, path: Path) -> Iterator[str]:
-    """The real server on a real socket."""
-    server = Server(board, listen(path))
-    server.start()
-    try:
-        yield str(path)
-    finally:
-        server.stop()
 
 
 def test_the_api_answers_what_it_promises(tmp_path: Path) -> None:

@@ -69,6 +69,28 @@ class GpuConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    """Where Prometheus may ask besides the Unix socket: `listen` is address and port, empty is nowhere."""
+
+    listen: str = ""
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Address and port; None where nothing listens. Raises ValueError for what is neither."""
+        if not self.listen:
+            return None
+        import ipaddress  # for the few who set it: the command line reads settings too
+
+        host, _, port = self.listen.rpartition(":")
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        if ipaddress.ip_address(bare).version != (4 if bare == host else 6):
+            raise ValueError("IPv6 wants brackets, IPv4 has none")
+        if not re.fullmatch(r"[1-9]\d{0,4}", port, re.ASCII) or int(port) > 65535:
+            raise ValueError("no port")
+        return bare, int(port)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Every setting, effective."""
 
@@ -77,6 +99,7 @@ class Config:
     bmc: BmcConfig = field(default_factory=BmcConfig)
     daemon: DaemonConfig = field(default_factory=DaemonConfig)
     power: PowerConfig = field(default_factory=PowerConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     gpus: tuple[GpuConfig, ...] = ()
 
 
@@ -201,6 +224,11 @@ def _check(config: Config, *, where: str) -> None:
     ):
         if value not in known:
             raise TinyboxError(f"{where}: '{key}' is '{value}'", hint=f"it is one of: {', '.join(known)}")
+    try:
+        _ = config.metrics.address
+    except ValueError:
+        hint = "an address of this machine and a port: '127.0.0.1:9469' or '[::1]:9469'; '' is nowhere"
+        raise TinyboxError(f"{where}: 'metrics.listen' is '{config.metrics.listen}'", hint=hint) from None
     seen: set[str] = set()
     for gpu in config.gpus:
         if not re.fullmatch(r"gpu/\d+", gpu.id) or gpu.id in seen:

@@ -1,4 +1,4 @@
-"""The loop: read, decide, apply, publish, wait. No arithmetic beyond its own deadline."""
+"""The loop: read, decide, apply, publish, wait. No arithmetic beyond its own times."""
 
 import threading
 import time
@@ -32,6 +32,7 @@ class Tick:
 
     snapshot: Snapshot
     decision: Decision
+    decision_s: float = 0.0  # it took to decide
 
 
 class Loop:
@@ -82,9 +83,11 @@ class Loop:
         """One tick."""
         is_armed = self._is_armed()
         snapshot = self._machine.read()
+        began_s = time.perf_counter()
         decision, after = decide(snapshot, self._box, self._config if is_armed else observing(self._config), memory)
         if not is_armed:
             decision, after = observed(decision, memory, after)
+        decision_s = time.perf_counter() - began_s
         self._machine.apply(decision.actions)
-        self._publish(Tick(snapshot, decision))
+        self._publish(Tick(snapshot, decision, decision_s))
         return decision, after

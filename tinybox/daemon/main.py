@@ -18,7 +18,7 @@ from tinybox.core.commission import Commission, load_commission
 from tinybox.core.config import Config, Folders, load_config
 from tinybox.core.errors import TinyboxError
 from tinybox.core.snapshot import Severity
-from tinybox.daemon.api import Board, Server, listen
+from tinybox.daemon.api import Board, Server, doors
 from tinybox.daemon.arming import Switch, give_back, keep_originals, read_arming
 from tinybox.daemon.heartbeat import Heartbeat
 from tinybox.daemon.loop import Loop, Tick
@@ -125,7 +125,7 @@ def _govern(folders: Folders, hardware: Hardware, config: Config, heartbeat: Hea
     switch = Switch(folders.state, hardware, config, heartbeat)
     machine = Machine(hardware, heartbeat, lambda: switch.is_armed)
     board, notifier = Board(box.name), Notifier()
-    server = Server(board, listen(folders.socket))
+    server = Server(*doors(board, folders.socket, config.metrics.address))
     journal = Journal()
 
     def publish(tick: Tick) -> None:

@@ -38,6 +38,11 @@ def start_pace(config: DaemonConfig) -> PaceMemory:
     return PaceMemory(working_period_s=config.period_s)
 
 
+def is_late(after_s: float, asked_period_s: float) -> bool:
+    """Whether a look that came so long after the one before it was a missed beat."""
+    return after_s - asked_period_s > LATE_FRACTION * asked_period_s
+
+
 def has_work(snapshot: Snapshot) -> bool:
     """Whether any awake card is busy, or cannot say that it is not."""
     return any(g.state is GpuState.AWAKE and (g.busy_pct is None or g.busy_pct >= BUSY_PCT) for g in snapshot.gpus)
@@ -69,6 +74,5 @@ def next_pace(
 def _count_missed(snapshot: Snapshot, memory: PaceMemory) -> PaceMemory:
     if memory.last_time_s is None or memory.asked_period_s is None:
         return memory
-    late_s = snapshot.time_s - memory.last_time_s - memory.asked_period_s
-    missed = memory.missed + 1 if late_s > LATE_FRACTION * memory.asked_period_s else 0
+    missed = memory.missed + 1 if is_late(snapshot.time_s - memory.last_time_s, memory.asked_period_s) else 0
     return replace(memory, missed=missed)
