@@ -72,6 +72,8 @@ def watch(
     own_fall_a = (memory.fast_v - memory.fast_line_v) / ohm - amps
     is_stiff = own_fall_a > OWN_STILL_A and memory.fast_line_v - line_v < 0.5 * threshold_v
     is_still = abs(own_a) <= OWN_STILL_A and not is_stiff
+    # What was a moment ago was so for seconds, in looks close enough to know.
+    is_calm = elapsed_s <= 0.5 * QUICK_S and abs(memory.mid_v - memory.fast_v) <= 0.5 * threshold_v
     # Under a load that swings we are never still: the means of a moment, in which swings cancel out, show a step too.
     mean_gap_v = memory.rest_v - memory.fast_v
     mean_fall_a = (memory.rest_v - memory.slow_line_v - memory.fast_v + memory.fast_line_v) / ohm
@@ -80,7 +82,7 @@ def watch(
     kept_v = memory.rest_v
     if step_v == 0 and is_still and gap_v >= threshold_v and quick_v >= 0.6 * threshold_v:
         step_v = gap_v
-    elif step_v == 0 and is_still and abs(own_fall_a) <= OWN_STILL_A and quick_v >= threshold_v:
+    elif step_v == 0 and is_still and is_calm and abs(own_fall_a) <= OWN_STILL_A and quick_v >= threshold_v:
         step_v, kept_v = quick_v, memory.fast_v  # ohms that nobody has learned yet may have led the slow one astray
     elif (
         step_v == 0
