@@ -93,9 +93,11 @@ def test_it_installs_governs_is_upgraded_at_work_and_is_purged_without_a_trace(r
     install(root, "tinybox.deb")
     assert root.call("tinybox", "--version") == f"tinybox, version {__version__}\n"
     twin = with_twin(root)
+    owners = limits_of(twin)
     daemon = twin.start("tinyboxd")
-    governed(twin)
+    assert governed(twin)["is_armed"] is True  # a twin is; a machine of somebody's is not
     limits = limits_of(twin)
+    assert limits != owners
 
     install(twin, "next.deb")
     assert root.call("tinybox", "--version") == f"tinybox, version {NEXT}\n"
@@ -105,12 +107,22 @@ def test_it_installs_governs_is_upgraded_at_work_and_is_purged_without_a_trace(r
 
     twin.call("sh", "-c", 'kill "$(cat "$TINYBOX_RUN_DIR/tinyboxd.lock")"')
     assert daemon.wait(timeout=PATIENCE_S) == 0
-    twin.call("tinybox", "twin", "down")
+    assert limits_of(twin) == limits, "a daemon that stops lifts nothing"
     leave_what_owners_leave(root)
+    twin.call("apt-get", "remove", "--yes", "--quiet", "tinybox")
+    assert limits_of(twin) == owners, "every card has back what it had"
+    end_twin(twin)
     root.call("apt-get", "purge", "--yes", "--quiet", "tinybox")
     after = root.listing()
     assert sorted(after - before) == []
     assert sorted(before - after) == []
+
+
+def end_twin(twin: Root) -> None:
+    """The twin outlived the package that started it."""
+    folder = twin.environment["TINYBOX_TWIN_DIR"]
+    script = 'kill "$(cat "$1/twin.pid")"; while mountpoint -q "$1/root"; do umount -l "$1/root"; done; rm -rf "$1"'
+    twin.call("sh", "-c", script, "sh", folder)
 
 
 def leave_what_owners_leave(root: Root) -> None:
