@@ -4,14 +4,15 @@ One machine for all tests, in their order: first boot through UEFI, later ones s
 """
 
 import json
-import os
+import re
+import subprocess
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from provisioning.image import REPO, Image, build_image, say_on_stderr
+from provisioning.image import REPO, Image
 from provisioning.run import READY
 from provisioning.vm import Machine, wait_until
 from tinybox.core.errors import TinyboxError
@@ -20,13 +21,6 @@ pytestmark = [pytest.mark.image, pytest.mark.timeout(1500)]  # the first builds 
 READY_S, WEDGED_S = 600.0, 300.0
 ENVIRONMENT = "set -a; . /run/tinybox-twin/env; set +a"
 KEPT = "what was here before the reboot"
-
-
-@pytest.fixture(scope="module")
-def image() -> Image:
-    return build_image(
-        "sim", distribution=os.environ.get("DISTRIBUTION", "debian"), out=REPO / "build/image", say=say_on_stderr
-    )
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +76,12 @@ def nulls(value: Any, path: str = "") -> Iterator[str]:
             yield from nulls(item, name)
 
 
+def test_the_image_is_small(image: Image) -> None:
+    assert image.disk.stat().st_blocks * 512 < 2e9
+    done = subprocess.run(["zstd", "-3", "-q", "-c", image.disk], stdout=subprocess.PIPE, timeout=300, check=True)
+    assert len(done.stdout) < 600e6
+
+
 def test_it_boots_through_uefi_from_a_type_1_entry(machine: Machine) -> None:
     said = machine.ssh("test -d /sys/firmware/efi && cat /proc/cmdline && sudo bootctl --print-loader-path; df -B1 /")
     assert "rootflags=subvol=@gen/0001" in said
@@ -93,6 +93,35 @@ def test_it_boots_through_uefi_from_a_type_1_entry(machine: Machine) -> None:
 
 def test_no_unit_failed(machine: Machine) -> None:
     assert machine.ssh("systemctl --failed --no-legend --plain") == ""
+
+
+def test_what_outlives_a_generation_is_in_subvolumes_of_its_own(machine: Machine) -> None:
+    for mount in ("/home", "/srv", "/var/cache", "/var/log", "/var/tmp"):
+        kind, root = machine.ssh(f"findmnt --noheadings --output FSTYPE,FSROOT {mount}").split()
+        assert (kind, root) == ("btrfs", mount)
+    # Nothing lies hidden below the mounts, and each has what belongs there.
+    hidden = "mkdir -p /run/g; mount --bind / /run/g; cd /run/g; find home srv var/cache var/log var/tmp -mindepth 1"
+    assert machine.ssh(f"sudo unshare --mount bash -c '{hidden}'") == ""
+    assert machine.ssh("stat -c %a /var/tmp").strip() == "1777"
+    assert machine.ssh("sudo journalctl --boot --header | grep -c '^File path: /var/log/journal/'").strip() != "0"
+
+
+def test_only_ssh_listens(machine: Machine) -> None:
+    lines = machine.ssh("sudo ss --listening --tcp --udp --numeric --no-header --processes").splitlines()
+    open_to_others = {
+        (line.split()[0], line.split()[4].rpartition(":")[2], *re.findall(r'"([^"]+)"', line)[:1])
+        for line in lines
+        if not line.split()[4].startswith(("127.", "[::1]"))
+    }
+    own = {("udp", "68", "systemd-network"), ("udp", "546", "systemd-network")}  # DHCP's answers come to those
+    wire = {("tcp", "9624", "ipmi_sim")}  # QEMU's KCS controller reaches the simulator through it
+    assert open_to_others - own - wire == {("tcp", "22", "sshd")}, lines
+
+
+def test_the_seed_was_read_and_removed(machine: Machine) -> None:
+    assert machine.ssh("hostname").strip() == "tinybox-sim"
+    assert machine.ssh("sudo ls /efi/tinybox-seed.toml 2>/dev/null || true") == ""
+    assert machine.ssh("sudo ls /run/tinybox/sshd.conf 2>/dev/null || true") == ""
 
 
 def test_four_drives_are_one_array_at_raid(machine: Machine) -> None:

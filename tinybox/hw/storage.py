@@ -175,7 +175,7 @@ def what_is_on(host: Host, device: str, size_bytes: int) -> str | None:
     """
     signatures = json.loads(host.run(("wipefs", "--no-act", "--json", device)) or "{}").get("signatures", [])
     if signatures:
-        return " and ".join(sorted({f"a {signature['type']} signature" for signature in signatures}))
+        return f"signatures of {' and '.join(sorted({signature['type'] for signature in signatures}))}"
     descriptor = os.open(host.path(device), os.O_RDONLY | os.O_CLOEXEC)
     try:
         if any(_has_data(descriptor, offset, length) for offset, length in _places(size_bytes)):
