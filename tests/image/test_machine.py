@@ -8,11 +8,12 @@ import re
 import subprocess
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from provisioning.image import REPO, Image
+from provisioning.image import REPO, Image, build_package, say_on_stderr
 from provisioning.run import READY
 from provisioning.vm import Machine, wait_until
 from tinybox.core.errors import TinyboxError
@@ -219,6 +220,55 @@ def test_a_daemon_that_dies_or_hangs_leaves_the_cards_at_their_floor_and_comes_b
     wait_inside(machine, IS_FLOOR, seconds=30, first=f"kill -{number} {pids}")
     wait_inside(machine, f"test $(systemctl show --property MainPID --value tinyboxd) != {before} && {IS_GOVERNED}")
     print(machine.ssh("sudo journalctl --boot --no-pager -u 'tinybox*' | tail -30"))
+
+
+SUPPLIES = "/run/tinybox-twin/root/sys/class/hwmon/hwmon[78]/power1_input"
+# Every card's clock limit and what each supply draws, five times a second, while the package is upgraded under work.
+UPGRADE = f"""{ENVIRONMENT}
+tinybox twin load gpu/all 100
+sleep 8
+(while [ ! -e /run/upgraded ]; do
+    grep -h -m1 "^1:" {TABLES} | tr -dc "0-9\n" | tr "\n" " "; cat {SUPPLIES} | tr "\n" " "; echo; sleep 0.2
+done >/run/samples) &
+sleep 2
+dpkg -i /run/upgrade.deb >&2
+for i in $(seq 300); do {IS_GOVERNED} && break; sleep 0.2; done
+touch /run/upgraded
+wait
+cat /run/samples
+"""
+
+
+def test_at_no_instant_of_an_upgrade_is_a_card_without_limits(machine: Machine, tmp_path: Path) -> None:
+    wait_inside(machine, IS_GOVERNED)
+    before = main_pid(machine, "tinyboxd")
+    with higher_version(tmp_path).open("rb") as package:
+        command = machine.ssh_command("sudo tee /run/upgrade.deb >/dev/null")
+        subprocess.run(command, stdin=package, check=True, timeout=120)
+    said = machine.ssh(f"sudo bash -s <<'END'\n{UPGRADE}END\n", timeout_s=600)
+    samples = [[int(word) for word in line.split()] for line in said.splitlines()]
+    whole = [sample for sample in samples if len(sample) == 8]  # the twin itself may keep a reader waiting
+    assert len(whole) > 20
+    governed_mhz = max(max(sample[:6]) for sample in whole[:5])
+    assert max(max(sample[:6]) for sample in whole) <= 1.05 * governed_mhz < 2000
+    assert max(sum(sample[6:]) for sample in whole) / 1e6 < 1440
+    assert main_pid(machine, "tinyboxd") not in (0, before)
+    assert machine.ssh("dpkg-query --show --showformat='${Version}' tinybox").endswith("+upgrade")
+    assert machine.ssh("systemctl --failed --no-legend --plain") == ""
+    truth = json.loads(
+        machine.ssh(f"sudo bash -c '{ENVIRONMENT}; tinybox twin load gpu/all 0; tinybox twin status --json'")
+    )
+    assert not truth["breaker_tripped"]
+
+
+def higher_version(folder: Path) -> Path:
+    """The package that is in the image, as the next version."""
+    subprocess.run(["dpkg-deb", "-R", str(build_package(say_on_stderr)), str(folder / "tree")], check=True, timeout=60)
+    control = folder / "tree/DEBIAN/control"
+    control.write_text(re.sub(r"(?m)^Version: (.*)$", r"Version: \1+upgrade", control.read_text()))
+    command = ["dpkg-deb", "--root-owner-group", "-Zzstd", "-z3", "--build", str(folder / "tree")]
+    subprocess.run([*command, str(folder / "tinybox.deb")], check=True, timeout=120, stdout=subprocess.DEVNULL)
+    return folder / "tinybox.deb"
 
 
 def test_the_array_is_assembled_with_its_data_after_a_reboot(machine: Machine) -> None:

@@ -74,7 +74,8 @@ def plan_array(drives: Sequence[DataDrive], arrays: Sequence[ArrayState], kind: 
     foreign = [drive for drive in candidates if drive.content is not None]
     if foreign:
         found = "; ".join(f"{drive.device} carries {drive.content}" for drive in foreign)
-        hint = f"nothing was touched; save what you need, then 'wipefs --all {foreign[0].device}' and run this again"
+        wipe = f"'wipefs --all {foreign[0].device}' and 'tinybox raid assemble'"
+        hint = f"nothing was touched; save what you need, then {wipe}"
         raise TinyboxError(f"no array made: {found}", hint=hint)
     if len(candidates) != kind.data_drives:
         found = ", ".join(drive.device for drive in candidates) or "none"
