@@ -54,6 +54,8 @@ def digest(machine: Machine) -> str:
 
 
 def console(machine: Machine) -> str:
+    if not machine.serial_log.exists():  # QEMU takes a moment to make it
+        return ""
     return COLOUR.sub("", machine.serial_log.read_bytes().decode("utf-8", "replace")).replace("\r", "")
 
 
