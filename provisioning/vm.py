@@ -68,6 +68,15 @@ class Machine:
         return self.folder / "ssh_key"
 
     @property
+    def public_key(self) -> str:
+        """Its line for `authorized_keys`."""
+        return self.key.with_suffix(".pub").read_text().strip()
+
+    def data_drive(self, index: int) -> Path:
+        """One of the four."""
+        return self.folder / f"data{index}.raw"
+
+    @property
     def disk(self) -> Path:
         """The boot drive: a copy, so that the image stays as it was built."""
         return self.folder / "boot.raw"
@@ -77,8 +86,8 @@ class Machine:
         """Whether the machine is on."""
         return self._process is not None and self._process.poll() is None
 
-    def prepare(self) -> None:
-        """Make drives, key and seed afresh. Raises TinyboxError."""
+    def prepare(self, seed: str | None = None) -> None:
+        """Make drives, key and seed afresh; `seed` is a file's text in place of the usual one. Raises TinyboxError."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "tinybox-run", "-f", str(self.key)]
@@ -86,12 +95,11 @@ class Machine:
         subprocess.run(["cp", "--sparse=always", str(self.image.disk), str(self.disk)], check=True, timeout=300)
         os.truncate(self.disk, max(BOOT_DRIVE_BYTES, self.disk.stat().st_size))
         for index in range(DATA_DRIVES):
-            drive = self.folder / f"data{index}.raw"
-            drive.touch()
-            os.truncate(drive, DATA_DRIVE_BYTES)
-        public = self.key.with_suffix(".pub").read_text().strip()
-        seed = Seed(hostname="tinybox-sim", ssh_authorized_keys=(public,))
-        write_to_esp(self.disk, FILE_NAME, seed_text(seed))
+            self.data_drive(index).touch()
+            os.truncate(self.data_drive(index), DATA_DRIVE_BYTES)
+        if seed is None:
+            seed = seed_text(Seed(hostname="tinybox-sim", ssh_authorized_keys=(self.public_key,)))
+        write_to_esp(self.disk, FILE_NAME, seed)
 
     def start(self, *, firmware: bool) -> None:
         """Power on: through UEFI firmware and the boot loader, or straight into the kernel. Raises TinyboxError."""
@@ -191,8 +199,8 @@ class Machine:
         words = ["-drive", f"if=none,id=boot,format=raw,file={self.disk}"]
         words += ["-device", "nvme,drive=boot,serial=BOOT0,bootindex=1"]
         for index in range(DATA_DRIVES):
-            drive = self.folder / f"data{index}.raw"
-            words += ["-drive", f"if=none,id=data{index},format=raw,file={drive},discard=unmap"]
+            drive = f"file={self.data_drive(index)},discard=unmap"
+            words += ["-drive", f"if=none,id=data{index},format=raw,{drive}"]
             words += ["-device", f"nvme,drive=data{index},serial=DATA{index}"]
         return words
 

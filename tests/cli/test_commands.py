@@ -174,6 +174,55 @@ def test_a_seed_for_an_account_of_the_system_is_refused(tmp_path: Path) -> None:
         assert f"'{user}' is an account of the system" in done.stderr
 
 
+def booting(folder: Path, seed: str) -> subprocess.CompletedProcess[str]:
+    """`tinybox seed boot` on a machine that is a folder, where ada's account is locked."""
+    (folder / "root/etc").mkdir(parents=True)
+    (folder / "root/etc/passwd").write_text(f"ada:x:{max(1000, os.getuid())}:{os.getgid()}::/home/ada:/bin/bash\n")
+    (folder / "root/etc/shadow").write_text("ada:!:20000:::::::\n")
+    (folder / "root/commands").mkdir()
+    for name in ("hostname_attic", "chpasswd", "chage_--lastday_0_ada"):
+        (folder / "root/commands" / name).touch()
+    (folder / "root/efi").mkdir()
+    (folder / "root/efi/tinybox-seed.toml").write_text(seed)
+    places = {
+        "TINYBOX_ROOT": folder / "root",
+        "TINYBOX_RUN_DIR": folder / "run",
+        "TINYBOX_CONFIG": folder / "none.toml",
+    }
+    return tinybox("seed", "boot", environment={**CLEAN, **{key: str(path) for key, path in places.items()}})
+
+
+def test_a_good_seed_is_applied_and_removed_and_no_password_is_made(tmp_path: Path) -> None:
+    done = booting(tmp_path, 'hostname = "attic"\nuser = "ada"\nssh_authorized_keys = ["ssh-ed25519 AAAA me"]\n')
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("seed applied and removed: host attic, user ada, 1 keys, DHCP")
+    assert not (tmp_path / "root/efi/tinybox-seed.toml").exists()
+    assert (tmp_path / "root/etc/hostname").read_text() == "attic\n"
+    assert not (tmp_path / "root/run/issue.d/tinybox.issue").exists()
+
+
+def test_a_seed_with_a_mistake_stays_and_changes_nothing_and_a_password_lets_in(tmp_path: Path) -> None:
+    mistake = 'hostname = "attic"\nuser = "ada"\n"\\u001b" = 1\n'
+    done = booting(tmp_path, mistake)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 2
+    assert (tmp_path / "root/efi/tinybox-seed.toml").read_text() == mistake
+    assert not (tmp_path / "root/etc/hostname").exists()
+    issue = tmp_path / "root/run/issue.d/tinybox.issue"
+    assert issue.stat().st_mode & 0o077 == 0, "others could read the password"
+    told = issue.read_text()
+    assert "The seed was not applied: " in told and "unknown key '?'" in told
+    password = told.split("one-time password")[1].split()[0]
+    assert password not in done.stdout + done.stderr + (tmp_path / "run/notices/seed").read_text()
+
+
+def test_a_seed_that_leaves_the_box_no_amps_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "seed.toml").write_text("[circuit]\noutlet = '120V/15A'\nother_load_a = 12.0\n")
+    done = tinybox("seed", "check", "--file", str(tmp_path / "seed.toml"))
+    assert done.returncode == 1
+    assert "leaves nothing beside another load" in done.stderr
+
+
 def test_completion_knows_the_commands() -> None:
     environment = {**CLEAN, "_TINYBOX_COMPLETE": "bash_complete", "COMP_WORDS": "tinybox st", "COMP_CWORD": "1"}
     assert "status" in tinybox(environment=environment).stdout

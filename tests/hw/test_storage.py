@@ -56,8 +56,8 @@ REFUSALS = [
     ("one drive too many", (BOOT, *BLANK, replace(BLANK[0], device="/dev/nvme9n1")), "here are 5"),
     (
         "one drive carries a file system",
-        (BOOT, *BLANK[:3], replace(BLANK[3], content="a ext4 signature")),
-        "/dev/nvme4n1 carries a ext4 signature",
+        (BOOT, *BLANK[:3], replace(BLANK[3], content="signatures of ext4")),
+        "/dev/nvme4n1 carries signatures of ext4",
     ),
     (
         "one carries bytes of no known kind",

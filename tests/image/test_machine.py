@@ -4,14 +4,16 @@ One machine for all tests, in their order: first boot through UEFI, later ones s
 """
 
 import json
-import os
+import re
+import subprocess
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from provisioning.image import REPO, Image, build_image, say_on_stderr
+from provisioning.image import REPO, Image, build_package, say_on_stderr
 from provisioning.run import READY
 from provisioning.vm import Machine, wait_until
 from tinybox.core.errors import TinyboxError
@@ -20,13 +22,6 @@ pytestmark = [pytest.mark.image, pytest.mark.timeout(1500)]  # the first builds 
 READY_S, WEDGED_S = 600.0, 300.0
 ENVIRONMENT = "set -a; . /run/tinybox-twin/env; set +a"
 KEPT = "what was here before the reboot"
-
-
-@pytest.fixture(scope="module")
-def image() -> Image:
-    return build_image(
-        "sim", distribution=os.environ.get("DISTRIBUTION", "debian"), out=REPO / "build/image", say=say_on_stderr
-    )
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +77,12 @@ def nulls(value: Any, path: str = "") -> Iterator[str]:
             yield from nulls(item, name)
 
 
+def test_the_image_is_small(image: Image) -> None:
+    assert image.disk.stat().st_blocks * 512 < 2e9
+    done = subprocess.run(["zstd", "-3", "-q", "-c", image.disk], stdout=subprocess.PIPE, timeout=300, check=True)
+    assert len(done.stdout) < 600e6
+
+
 def test_it_boots_through_uefi_from_a_type_1_entry(machine: Machine) -> None:
     said = machine.ssh("test -d /sys/firmware/efi && cat /proc/cmdline && sudo bootctl --print-loader-path; df -B1 /")
     assert "rootflags=subvol=@gen/0001" in said
@@ -93,6 +94,35 @@ def test_it_boots_through_uefi_from_a_type_1_entry(machine: Machine) -> None:
 
 def test_no_unit_failed(machine: Machine) -> None:
     assert machine.ssh("systemctl --failed --no-legend --plain") == ""
+
+
+def test_what_outlives_a_generation_is_in_subvolumes_of_its_own(machine: Machine) -> None:
+    for mount in ("/home", "/srv", "/var/cache", "/var/log", "/var/tmp"):
+        kind, root = machine.ssh(f"findmnt --noheadings --output FSTYPE,FSROOT {mount}").split()
+        assert (kind, root) == ("btrfs", mount)
+    # Nothing lies hidden below the mounts, and each has what belongs there.
+    hidden = "mkdir -p /run/g; mount --bind / /run/g; cd /run/g; find home srv var/cache var/log var/tmp -mindepth 1"
+    assert machine.ssh(f"sudo unshare --mount bash -c '{hidden}'") == ""
+    assert machine.ssh("stat -c %a /var/tmp").strip() == "1777"
+    assert machine.ssh("sudo journalctl --boot --header | grep -c '^File path: /var/log/journal/'").strip() != "0"
+
+
+def test_only_ssh_listens(machine: Machine) -> None:
+    lines = machine.ssh("sudo ss --listening --tcp --udp --numeric --no-header --processes").splitlines()
+    open_to_others = {
+        (line.split()[0], line.split()[4].rpartition(":")[2], *re.findall(r'"([^"]+)"', line)[:1])
+        for line in lines
+        if not line.split()[4].startswith(("127.", "[::1]"))
+    }
+    own = {("udp", "68", "systemd-network"), ("udp", "546", "systemd-network")}  # DHCP's answers come to those
+    wire = {("tcp", "9624", "ipmi_sim")}  # QEMU's KCS controller reaches the simulator through it
+    assert open_to_others - own - wire == {("tcp", "22", "sshd")}, lines
+
+
+def test_the_seed_was_read_and_removed(machine: Machine) -> None:
+    assert machine.ssh("hostname").strip() == "tinybox-sim"
+    assert machine.ssh("sudo ls /efi/tinybox-seed.toml 2>/dev/null || true") == ""
+    assert machine.ssh("sudo ls /run/tinybox/sshd.conf 2>/dev/null || true") == ""
 
 
 def test_four_drives_are_one_array_at_raid(machine: Machine) -> None:
@@ -190,6 +220,55 @@ def test_a_daemon_that_dies_or_hangs_leaves_the_cards_at_their_floor_and_comes_b
     wait_inside(machine, IS_FLOOR, seconds=30, first=f"kill -{number} {pids}")
     wait_inside(machine, f"test $(systemctl show --property MainPID --value tinyboxd) != {before} && {IS_GOVERNED}")
     print(machine.ssh("sudo journalctl --boot --no-pager -u 'tinybox*' | tail -30"))
+
+
+SUPPLIES = "/run/tinybox-twin/root/sys/class/hwmon/hwmon[78]/power1_input"
+# Every card's clock limit and what each supply draws, five times a second, while the package is upgraded under work.
+UPGRADE = f"""{ENVIRONMENT}
+tinybox twin load gpu/all 100
+sleep 8
+(while [ ! -e /run/upgraded ]; do
+    grep -h -m1 "^1:" {TABLES} | tr -dc "0-9\n" | tr "\n" " "; cat {SUPPLIES} | tr "\n" " "; echo; sleep 0.2
+done >/run/samples) &
+sleep 2
+dpkg -i /run/upgrade.deb >&2
+for i in $(seq 300); do {IS_GOVERNED} && break; sleep 0.2; done
+touch /run/upgraded
+wait
+cat /run/samples
+"""
+
+
+def test_at_no_instant_of_an_upgrade_is_a_card_without_limits(machine: Machine, tmp_path: Path) -> None:
+    wait_inside(machine, IS_GOVERNED)
+    before = main_pid(machine, "tinyboxd")
+    with higher_version(tmp_path).open("rb") as package:
+        command = machine.ssh_command("sudo tee /run/upgrade.deb >/dev/null")
+        subprocess.run(command, stdin=package, check=True, timeout=120)
+    said = machine.ssh(f"sudo bash -s <<'END'\n{UPGRADE}END\n", timeout_s=600)
+    samples = [[int(word) for word in line.split()] for line in said.splitlines()]
+    whole = [sample for sample in samples if len(sample) == 8]  # the twin itself may keep a reader waiting
+    assert len(whole) > 20
+    governed_mhz = max(max(sample[:6]) for sample in whole[:5])
+    assert max(max(sample[:6]) for sample in whole) <= 1.05 * governed_mhz < 2000
+    assert max(sum(sample[6:]) for sample in whole) / 1e6 < 1440
+    assert main_pid(machine, "tinyboxd") not in (0, before)
+    assert machine.ssh("dpkg-query --show --showformat='${Version}' tinybox").endswith("+upgrade")
+    assert machine.ssh("systemctl --failed --no-legend --plain") == ""
+    truth = json.loads(
+        machine.ssh(f"sudo bash -c '{ENVIRONMENT}; tinybox twin load gpu/all 0; tinybox twin status --json'")
+    )
+    assert not truth["breaker_tripped"]
+
+
+def higher_version(folder: Path) -> Path:
+    """The package that is in the image, as the next version."""
+    subprocess.run(["dpkg-deb", "-R", str(build_package(say_on_stderr)), str(folder / "tree")], check=True, timeout=60)
+    control = folder / "tree/DEBIAN/control"
+    control.write_text(re.sub(r"(?m)^Version: (.*)$", r"Version: \1+upgrade", control.read_text()))
+    command = ["dpkg-deb", "--root-owner-group", "-Zzstd", "-z3", "--build", str(folder / "tree")]
+    subprocess.run([*command, str(folder / "tinybox.deb")], check=True, timeout=120, stdout=subprocess.DEVNULL)
+    return folder / "tinybox.deb"
 
 
 def test_the_array_is_assembled_with_its_data_after_a_reboot(machine: Machine) -> None:

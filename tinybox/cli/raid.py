@@ -8,6 +8,7 @@ from tinybox.core.box import StorageKind, load_box
 from tinybox.core.config import Folders, load_config
 from tinybox.core.errors import HardwareError, TinyboxError
 from tinybox.hw.host import Host
+from tinybox.hw.notices import clear_notice, leave_notice
 from tinybox.hw.storage import Plan, Step, carry_out, inspect_drives, plan_array
 
 
@@ -32,15 +33,25 @@ def assemble(as_json: bool, yes: bool) -> None:
     A drive that carries anything is never touched: not a file system, not a member of another array, not a single
     byte at its ends. Running it again changes nothing.
     """
-    host = Host.from_environment()
+    run = Folders.from_environment().run
+    try:
+        planned = _assemble(Host.from_environment(), is_sure=yes)
+    except TinyboxError as error:
+        leave_notice(run, "raid", error)
+        raise
+    clear_notice(run, "raid")
+    _show(planned, as_json=as_json)
+
+
+def _assemble(host: Host, *, is_sure: bool) -> Plan:
     planned, kind = _planned(host)
-    if {Step.CREATE, Step.FORMAT} & set(planned.steps) and not yes:
+    if {Step.CREATE, Step.FORMAT} & set(planned.steps) and not is_sure:
         click.confirm(f"{planned.words} on {', '.join(planned.drives)}. Go on?", abort=True, err=True)
     try:
         carry_out(host, planned, kind)
     except HardwareError as error:
         raise TinyboxError(f"the array is not ready: {error}", hint="mend that and run it again: it goes on") from None
-    _show(planned, as_json=as_json)
+    return planned
 
 
 def _planned(host: Host) -> tuple[Plan, StorageKind]:

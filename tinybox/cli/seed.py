@@ -1,19 +1,20 @@
-"""`tinybox seed`: apply the seed file, again at every boot, to the same effect."""
+"""`tinybox seed`: read the seed file once, at boot; without one let the owner in by a password made here."""
 
-import contextlib
 import os
-import pwd
 from pathlib import Path
 
 import click
 
+from tinybox.core.box import load_box
+from tinybox.core.circuit import circuit_of
+from tinybox.core.config import Config, Folders, load_config
 from tinybox.core.errors import HardwareError, TinyboxError
 from tinybox.core.seed import FILE_NAME, Seed, parse_seed
 from tinybox.hw.host import Host
+from tinybox.hw.notices import clear_notice, leave_notice, one_line
+from tinybox.hw.owner import apply_seed, read_accounts, show_on_console, welcome
 
 DEFAULT = Path("/efi") / FILE_NAME
-PEOPLE_UIDS = range(1000, 60000)  # the others are the system's own accounts (Debian policy 9.2.2)
-SUDOERS = Path("/etc/sudoers.d/tinybox")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,61 +26,91 @@ def seed() -> None:
 @click.option("--file", "path", type=click.Path(path_type=Path), default=DEFAULT, show_default=True)
 def check(path: Path) -> None:
     """Read a seed and say whether it is good. Changes nothing."""
-    found = read_seed(path)
-    click.echo(f"fine: host {found.hostname}, user {found.user}, {len(found.ssh_authorized_keys)} keys")
+    click.echo(f"fine: {_words(read_seed(path, Host.from_environment()))}")
 
 
-@seed.command(epilog="Example: 'tinybox seed apply'")
+@seed.command(epilog="Example: 'tinybox seed apply --file ./tinybox-seed.toml'")
 @click.option("--file", "path", type=click.Path(path_type=Path), default=DEFAULT, show_default=True)
-@click.option("--if-present", is_flag=True, help="No seed is fine: say that nobody can log in.")
-def apply(path: Path, if_present: bool) -> None:
-    """Name the box, make its user, and let the seed's keys log in."""
-    if if_present and not path.exists():
-        click.echo(f"no seed at {path}: nobody can log in to this box until one is there", err=True)
-        return
-    found = read_seed(path)
-    host = Host()
+def apply(path: Path) -> None:
+    """Name the box, make its user, let the seed's keys log in, set network and circuit. The file stays."""
+    host = Host.from_environment()
+    found = read_seed(path, host)
+    _apply(host, found)
+    click.echo(f"seed applied: {_words(found)}")
+
+
+@seed.command(epilog="Example: 'systemctl restart tinybox-seed', which runs it")
+def boot() -> None:
+    """What the box does at every boot: read the seed, then remove it; where nobody has a key, let a password in.
+
+    A seed with a mistake stays where it is, and changes nothing.
+    """
+    host, run = Host.from_environment(), Folders.from_environment().run
+    path = Path(host.path(str(DEFAULT)))
+    trouble: TinyboxError | None = None
     try:
-        set_hostname(host, found.hostname)
-        make_user(host, found)
-    except HardwareError as error:
-        raise TinyboxError(f"the seed was not applied: {error}", hint="mend that and run it again") from None
-    click.echo(f"seed applied: host {found.hostname}, user {found.user}, {len(found.ssh_authorized_keys)} keys")
+        if path.exists():
+            found = read_seed(path, host)
+            _apply(host, found)
+            _remove(path)
+            click.echo(f"seed applied and removed: {_words(found)}")
+    except TinyboxError as error:
+        trouble = error
+    words = _welcome(host)
+    if trouble is None:
+        clear_notice(run, "seed")
+        show_on_console(host, words)
+        return
+    leave_notice(run, "seed", trouble)
+    told = one_line(trouble).replace("\\", "\\\\")  # what agetty(8) would take for an escape
+    show_on_console(host, f"The seed was not applied: {told}\n\n{words}")
+    raise trouble
 
 
-def read_seed(path: Path) -> Seed:
-    """The seed in a file. Raises TinyboxError, also where its user is an account of this machine's system."""
+def read_seed(path: Path, host: Host) -> Seed:
+    """The seed in a file. Raises TinyboxError, also where this machine could not have such a user or circuit."""
     try:
         found = parse_seed(path.read_text(), where=str(path))
     except OSError as error:
         raise TinyboxError(f"cannot read {path}: {error.strerror}", hint="see docs/seed.md") from None
     except UnicodeDecodeError:
         raise TinyboxError(f"cannot read {path}: it is not UTF-8 text", hint="save it as UTF-8") from None
-    with contextlib.suppress(KeyError):  # not an account yet: it will be made
-        if pwd.getpwnam(found.user).pw_uid not in PEOPLE_UIDS:
-            raise TinyboxError(f"{path}: '{found.user}' is an account of the system", hint="name another user")
+    if any(account.name == found.user and not account.is_person for account in read_accounts(host)):
+        raise TinyboxError(f"{path}: '{found.user}' is an account of the system", hint="name another user")
+    folders = Folders.from_environment()
+    try:
+        circuit_of(load_box(load_config(folders.config).box, folders.boxes), Config(circuit=found.circuit))
+    except TinyboxError as error:
+        raise TinyboxError(f"{path}: {error.message}", hint=error.hint) from None
     return found
 
 
-def set_hostname(host: Host, name: str) -> None:
-    """Now and after the next boot."""
-    Path("/etc/hostname").write_text(f"{name}\n")
-    host.run(("hostname", name))
-
-
-def make_user(host: Host, found: Seed) -> None:
-    """The owner's account: no password, sudo without one, these keys."""
+def _apply(host: Host, found: Seed) -> None:
     try:
-        account = pwd.getpwnam(found.user)
-    except KeyError:
-        host.run(("useradd", "--create-home", "--shell", "/bin/bash", "--groups", "sudo", found.user))
-        account = pwd.getpwnam(found.user)
-    SUDOERS.touch(mode=0o440)
-    SUDOERS.write_text(f"{found.user} ALL=(ALL) NOPASSWD: ALL\n")
-    folder = Path(account.pw_dir) / ".ssh"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    keys = folder / "authorized_keys"
-    keys.touch(mode=0o600)
-    keys.write_text("".join(f"{key}\n" for key in found.ssh_authorized_keys))
-    for path in (folder, keys):
-        os.chown(path, account.pw_uid, account.pw_gid)
+        apply_seed(host, found)
+    except (HardwareError, OSError) as error:
+        raise TinyboxError(f"the seed was not applied: {error}", hint="mend that and run it again") from None
+
+
+def _remove(path: Path) -> None:
+    """Only once what it said is on the disk."""
+    os.sync()
+    try:
+        path.unlink()
+    except OSError as error:
+        hint = "it is read again at the next boot: remove it"
+        raise TinyboxError(f"cannot remove {path}: {error.strerror}", hint=hint) from None
+    os.sync()
+
+
+def _welcome(host: Host) -> str:
+    try:
+        return welcome(host)
+    except (HardwareError, OSError) as error:
+        return f"Nobody can log in, and no one-time password could be made: {error}\n"
+
+
+def _words(found: Seed) -> str:
+    network = found.network.address or "DHCP"
+    circuit = found.circuit.outlet or "the box's circuit"
+    return f"host {found.hostname}, user {found.user}, {len(found.ssh_authorized_keys)} keys, {network}, {circuit}"

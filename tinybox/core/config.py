@@ -151,10 +151,10 @@ def load_config(path: Path) -> Config:
     merged: dict[str, Any] = {}
     for file in config_files(path):
         table = _load_file(file)
-        _check(read_table(Config, table, where=str(file)), where=str(file))
+        check_config(read_table(Config, table, where=str(file)), where=str(file))
         _merge(merged, table)
     config = read_table(Config, merged, where=str(path))
-    _check(config, where=str(path))
+    check_config(config, where=str(path))
     return config
 
 
@@ -211,7 +211,7 @@ RANGES = (
 )
 
 
-def _check(config: Config, *, where: str) -> None:
+def check_config(config: Config, *, where: str) -> None:
     """Refuse values that are well-typed and still cannot be meant."""
     for key, least, most in RANGES:
         section, name = key.split(".")

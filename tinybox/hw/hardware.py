@@ -14,6 +14,7 @@ from tinybox.hw.amd import AmdCard
 from tinybox.hw.bmc import BmcDriver
 from tinybox.hw.cpu import CpuDriver
 from tinybox.hw.host import Host
+from tinybox.hw.notices import read_notices
 from tinybox.hw.nvme import read_drives
 from tinybox.hw.pcie import PciCard, graphics_cards
 from tinybox.hw.psu import PsuDriver
@@ -52,6 +53,7 @@ class Hardware:
     def __init__(self, host: Host, box: Box, config: Config, run: Path | None = None) -> None:
         self.box = box
         self._host = host
+        self._run = run
         self._known: dict[str, PciCard | None] = {}
         self._cards = {i: AmdCard(host, box.gpu, f"gpu/{i}", slot) for i, slot in enumerate(box.gpu.slots)}
         self._cpu = CpuDriver(host)
@@ -80,7 +82,8 @@ class Hardware:
         bmc, fans, bmc_faults = self._bmc.read()
         drives, drive_faults = read_drives(self._host)
         raid, raid_faults = read_raid(self._host, self.box.storage)
-        return SlowReading(now_s, bmc, fans, drives, raid, (*bmc_faults, *drive_faults, *raid_faults))
+        notices = read_notices(self._run) if self._run else ()
+        return SlowReading(now_s, bmc, fans, drives, raid, (*notices, *bmc_faults, *drive_faults, *raid_faults))
 
     def apply(self, action: Action) -> None:
         """Write one limit and read it back, or do it to the work. Raises HardwareError naming the trouble."""

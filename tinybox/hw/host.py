@@ -147,15 +147,15 @@ class Host:
         except OSError:
             return False
 
-    def run(self, argv: Sequence[str], *, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
-        """A command's standard output. Raises AbsentError when there is no such command, else HardwareError."""
+    def run(self, argv: Sequence[str], *, timeout_s: float = COMMAND_TIMEOUT_S, feed: str = "") -> str:
+        """A command's standard output; `feed` is its input. Raises AbsentError if it is missing, else HardwareError."""
         if not self.is_real and argv[0] not in self.live:
             return self._replay(argv)
         words = " ".join(argv)
         try:
             done = subprocess.run(
                 list(argv),
-                stdin=subprocess.DEVNULL,
+                input=feed,
                 capture_output=True,
                 text=True,
                 errors="replace",

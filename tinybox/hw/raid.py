@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from tinybox.core.box import StorageKind
 from tinybox.core.errors import HardwareError
-from tinybox.core.snapshot import Fault, Raid, Severity
+from tinybox.core.snapshot import Fault, Raid
 from tinybox.hw.host import Host
 
 ARRAY = re.compile(
@@ -41,14 +41,15 @@ def parse_mdstat(text: str) -> tuple[Array, ...]:
 def read_raid(host: Host, kind: StorageKind) -> tuple[Raid | None, tuple[Fault, ...]]:
     """The array that carries the box's data mount, or the only one there is."""
     try:
-        arrays = parse_mdstat(host.read_text("proc/mdstat"))
+        # The kernel's md driver is not even loaded where there is no array.
+        arrays = parse_mdstat(host.read_text("proc/mdstat")) if host.exists("proc/mdstat") else ()
         mounts = _mounts(host)
     except HardwareError as error:
         return Raid(level=None, state="absent"), (Fault("raid", f"array unreadable: {error}"),)
     mounted = next((array for array in arrays if mounts.get(array.name) == kind.mount), None)
     array = mounted or next((array for array in arrays if array.level in (kind.level, None)), None)
     if array is None:
-        return Raid(level=None, state="absent"), (Fault("raid", f"no {kind.level} array", Severity.INFO),)
+        return Raid(level=None, state="absent"), ()
     state = "failed" if not array.is_active else "degraded" if array.is_degraded else "clean"
     mount = mounts.get(array.name)
     size_bytes, free_bytes = host.space(kind.mount) if mount is not None else (None, None)

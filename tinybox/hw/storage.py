@@ -74,7 +74,8 @@ def plan_array(drives: Sequence[DataDrive], arrays: Sequence[ArrayState], kind: 
     foreign = [drive for drive in candidates if drive.content is not None]
     if foreign:
         found = "; ".join(f"{drive.device} carries {drive.content}" for drive in foreign)
-        hint = f"nothing was touched; save what you need, then 'wipefs --all {foreign[0].device}' and run this again"
+        wipe = f"'wipefs --all {foreign[0].device}' and 'tinybox raid assemble'"
+        hint = f"nothing was touched; save what you need, then {wipe}"
         raise TinyboxError(f"no array made: {found}", hint=hint)
     if len(candidates) != kind.data_drives:
         found = ", ".join(drive.device for drive in candidates) or "none"
@@ -175,7 +176,7 @@ def what_is_on(host: Host, device: str, size_bytes: int) -> str | None:
     """
     signatures = json.loads(host.run(("wipefs", "--no-act", "--json", device)) or "{}").get("signatures", [])
     if signatures:
-        return " and ".join(sorted({f"a {signature['type']} signature" for signature in signatures}))
+        return f"signatures of {' and '.join(sorted({signature['type'] for signature in signatures}))}"
     descriptor = os.open(host.path(device), os.O_RDONLY | os.O_CLOEXEC)
     try:
         if any(_has_data(descriptor, offset, length) for offset, length in _places(size_bytes)):

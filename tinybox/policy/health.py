@@ -76,6 +76,8 @@ def _check_storage(snapshot: Snapshot, box: Box) -> Iterator[Alert]:
             yield Alert(drive.id, Severity.WARNING, f"{drive.media_errors} media errors: back up {box.storage.mount}")
     raid = snapshot.raid
     if raid is None or raid.state == "absent":
+        if any(fault.device == "raid" for fault in snapshot.faults):
+            return  # it is known why
         yield Alert("raid", Severity.WARNING, f"no array for {box.storage.mount}: run 'tinybox raid assemble'")
     elif raid.state != "clean":
         yield Alert("raid", Severity.CRITICAL, f"the array is {raid.state}: back up {box.storage.mount}")
