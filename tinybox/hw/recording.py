@@ -140,10 +140,10 @@ class RecordingHost(Host):
         self._way(relative)
         return super().link(relative)
 
-    def run(self, argv: Sequence[str], *, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
+    def run(self, argv: Sequence[str], *, timeout_s: float = COMMAND_TIMEOUT_S, feed: str = "") -> str:
         """A command's output, noted. Raises AbsentError or HardwareError."""
         try:
-            text = super().run(argv, timeout_s=timeout_s)
+            text = super().run(argv, timeout_s=timeout_s, feed=feed)
         except AbsentError:
             raise
         except HardwareError as error:
