@@ -148,7 +148,7 @@ def test_a_mended_seed_is_applied_and_removed(machine: Machine) -> None:
         f"sudo tee /efi/tinybox-seed.toml >/dev/null <<'END'\n{seed_text(seed)}END\nsudo systemctl restart tinybox-seed"
     )
     assert machine.ssh("test ! -e /efi/tinybox-seed.toml && hostname").strip() == "kitchen-box"
-    link = machine.ssh("networkctl status --no-pager --lines=0")
+    link = machine.ssh("networkctl status --all --no-pager --lines=0")
     assert "10-tinybox-seed.network" in link
     assert "DHCPv4" not in link
     assert machine.ssh("ip route").startswith("default via 10.0.2.2 ")
