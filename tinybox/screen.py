@@ -63,10 +63,7 @@ def _guarantee_line(decision: Decision) -> Text:
     mean = f"{power.mean_a:.1f}" if power.mean_a is not None else "?"
     line = Text(f"{mean} A on the mean of ten seconds, breaker at {power.breaker_heat:.0%} of a trip; ", style="dim")
     measured = "" if power.is_commissioned else ", not measured"
-    if decision.is_armed:
-        line.append(f"{power.guarantee}{measured}", style="dim")
-    else:
-        line.append("not armed: nobody holds it", style="yellow")
+    line.append(f"{power.guarantee}{measured}", style="dim")
     if power.other_a > 0:
         line.append(f"; {power.other_a:.0f} A of somebody else", style="yellow")
     return line

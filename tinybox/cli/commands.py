@@ -8,9 +8,7 @@ from tinybox import __version__
 
 # name: (where the click command lives, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
-    "arm": ("tinybox.cli.arming:arm", "Let the daemon govern this machine."),
     "config": ("tinybox.cli.config:config", "Show and check the settings."),
-    "disarm": ("tinybox.cli.arming:disarm", "Give the cards their limits back and only observe."),
     "power": ("tinybox.cli.power:power", "Explain the outlet's promise and its guarantee."),
     "raid": ("tinybox.cli.raid:raid", "Assemble the data array, or create it on empty drives."),
     "seed": ("tinybox.cli.seed:seed", "Apply what makes this box different from others."),

@@ -6,16 +6,14 @@ The one place besides the daemon where `hw` and `policy` meet.
 import time
 from dataclasses import replace
 
-from tinybox.core.arming import load_arming
 from tinybox.core.box import Box, load_box
 from tinybox.core.commission import load_commission
 from tinybox.core.config import Folders, load_config
 from tinybox.core.decision import Decision
-from tinybox.core.snapshot import Severity, Snapshot
+from tinybox.core.snapshot import Snapshot
 from tinybox.core.wire import status_json
 from tinybox.hw.hardware import Hardware, assemble
 from tinybox.hw.host import Host
-from tinybox.policy.arming import OBSERVING
 from tinybox.policy.decide import decide, fresh_memory
 from tinybox.screen import status_text
 
@@ -45,20 +43,14 @@ def _look(folders: Folders, host: Host) -> tuple[Snapshot, Decision, Box]:
     snapshot = assemble(hardware.read_fast(now_s), slow, now_s, time.time())
     hardware.release()
     decision, _ = decide(snapshot, box, config, fresh_memory(config, load_commission(folders.state, box)))
-    is_armed = load_arming(folders.state).is_armed
-    said = f"it would say: {decision.reason}" if is_armed else f"it would be {OBSERVING}"
-    reason = f"nothing is changed without tinyboxd; {said}"
-    return snapshot, replace(decision, actions=(), reason=reason, is_armed=is_armed), box
+    reason = f"nothing is changed without tinyboxd; it would say: {decision.reason}"
+    return snapshot, replace(decision, actions=(), reason=reason), box
 
 
-def machine_mismatch(folders: Folders, *, only_critical: bool = False) -> tuple[tuple[str, str], ...]:
-    """What differs between this machine and the configured box, as (device, reason).
-
-    Critical is what makes the box's figures untrue of it.
-    """
+def machine_mismatch(folders: Folders) -> tuple[tuple[str, str], ...]:
+    """What differs between this machine and the configured box, as (device, reason)."""
     config = load_config(folders.config)
     hardware = Hardware(Host.from_environment(), load_box(config.box, folders.boxes), config)
-    faults = hardware.mismatch()
-    found = tuple((f.device, f.reason) for f in faults if f.severity is Severity.CRITICAL or not only_critical)
+    found = tuple((fault.device, fault.reason) for fault in hardware.mismatch())
     hardware.release()
     return found

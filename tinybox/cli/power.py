@@ -47,15 +47,6 @@ def figures_of(document: dict[str, Any]) -> dict[str, Any]:
 def text_of(figures: dict[str, Any]) -> str:
     """The same for people."""
     granted_w = sum(watts for watts in figures["grants_w"].values() if watts is not None)
-    if figures["guarantee"] == "none":
-        return "\n".join(
-            [
-                "guarantee   none: the box is not armed, nothing is written ('tinybox arm' lets it govern)",
-                f"promise     {figures['budget_a']:.1f} A on the mean of ten seconds, once armed; "
-                f"now {_amps(figures['amps'])}, mean {_amps(figures['mean_10s_a'])}",
-                f"grants      {granted_w:,.0f} W of boards under the limits in force",
-            ]
-        )
     is_strict = figures["guarantee"] == "strict"
     measured = "this box was measured" if figures["is_commissioned"] else "this box was not measured: its kind's table"
     lines = [

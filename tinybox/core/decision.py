@@ -33,14 +33,10 @@ class Grant:
 
 
 class Guarantee(StrEnum):
-    """What holds if the daemon dies now. `strict`: grants fit the outlet. `bounded`: the failsafe is quick enough.
-
-    `none`: the box is not armed, nothing is held.
-    """
+    """What holds if the daemon dies now. `strict`: grants fit the outlet. `bounded`: the failsafe is quick enough."""
 
     STRICT = "strict"
     BOUNDED = "bounded"
-    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +71,3 @@ class Decision:
     power: PowerView
     noise_dba: float | None
     period_s: float
-    is_armed: bool = True  # whether its actions may be applied at all

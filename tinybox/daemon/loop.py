@@ -12,7 +12,6 @@ from tinybox.core.commission import Commission
 from tinybox.core.config import Config
 from tinybox.core.decision import Decision
 from tinybox.core.snapshot import Snapshot
-from tinybox.policy.arming import observed, observing
 from tinybox.policy.decide import Memory, decide, fresh_memory
 
 BEAT_S = 0.1
@@ -39,7 +38,6 @@ class Loop:
     """Governs one machine until told to stop. `publish` gets every tick, after its actions were applied.
 
     `beat` is called ten times a second or once a turn, by the loop's own thread: when a turn hangs it is not.
-    `is_armed` is asked first in every turn: on a box that is not, everything is read and judged and nothing written.
     """
 
     def __init__(
@@ -49,14 +47,12 @@ class Loop:
         config: Config,
         publish: Callable[[Tick], None],
         beat: Callable[[], None] = lambda: None,
-        is_armed: Callable[[], bool] = lambda: True,
     ) -> None:
         self._machine = machine
         self._box = box
         self._config = config
         self._publish = publish
         self._beat = beat
-        self._is_armed = is_armed
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -81,13 +77,10 @@ class Loop:
 
     def turn(self, memory: Memory) -> tuple[Decision, Memory]:
         """One tick."""
-        is_armed = self._is_armed()
         snapshot = self._machine.read()
         began_s = time.perf_counter()
-        decision, after = decide(snapshot, self._box, self._config if is_armed else observing(self._config), memory)
-        if not is_armed:
-            decision, after = observed(decision, memory, after)
+        decision, memory = decide(snapshot, self._box, self._config, memory)
         decision_s = time.perf_counter() - began_s
         self._machine.apply(decision.actions)
         self._publish(Tick(snapshot, decision, decision_s))
-        return decision, after
+        return decision, memory

@@ -3,7 +3,6 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 from tinybox.core.actions import Action
@@ -24,9 +23,8 @@ log = logging.getLogger("tinyboxd")
 class Machine:
     """Snapshots out, actions in. Faults of a write belong to the next snapshot."""
 
-    def __init__(self, hardware: Hardware, heartbeat: Heartbeat, is_armed: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, hardware: Hardware, heartbeat: Heartbeat) -> None:
         self._hardware = hardware
-        self._is_armed = is_armed
         self._heartbeat = heartbeat
         self._floor = failsafe_actions(hardware.assumed_gpus(), hardware.box.gpu)
         self._list_due_s = float("-inf")
@@ -52,8 +50,7 @@ class Machine:
             raise self._bug
         now_s, unix_s = time.monotonic(), time.time()
         fast = self._hardware.read_fast(now_s)
-        if self._is_armed():
-            self._prepare_failsafe(fast.gpus, now_s)
+        self._prepare_failsafe(fast.gpus, now_s)
         snapshot = assemble(fast, self._slow, now_s, unix_s, self._write_faults)
         return replace(snapshot, failsafe_age_s=self._heartbeat.age_s(now_s))
 

@@ -19,7 +19,6 @@ from tinybox.core.config import Config, Folders, load_config
 from tinybox.core.errors import TinyboxError
 from tinybox.core.snapshot import Severity
 from tinybox.daemon.api import Board, Server, doors
-from tinybox.daemon.arming import Switch, give_back, keep_originals, read_arming
 from tinybox.daemon.heartbeat import Heartbeat
 from tinybox.daemon.loop import Loop, Tick
 from tinybox.daemon.machine import Machine
@@ -28,14 +27,12 @@ from tinybox.hw.hardware import Hardware
 from tinybox.hw.host import Host
 from tinybox.policy.power import failsafe_actions
 
-USAGE = """usage: tinyboxd [--safe-limits | --give-back]
+USAGE = """usage: tinyboxd [--safe-limits]
 
 Holds the box inside its outlet: reads the sensors, shares the watts, answers on a Unix socket. Settings are in
-/etc/tinybox/config.toml ('tinybox config show' prints them with their origin). A box that nobody armed ('tinybox arm')
-is only observed.
+/etc/tinybox/config.toml ('tinybox config show' prints them with their origin).
 
   --safe-limits  put every card at its lowest limits, tell tinybox-failsafe how, and exit
-  --give-back    put back the limits of before 'tinybox arm', and exit; 'tinybox disarm' calls it
 
 example: eval "$(tinybox twin env)" && tinyboxd
 """
@@ -55,14 +52,14 @@ def main() -> None:
     if arguments == ["--version"]:
         sys.stdout.write(f"tinyboxd {__version__}\n")
         return
-    modes = {(): run, ("--safe-limits",): safe_limits, ("--give-back",): hand_back}
-    if tuple(arguments) not in modes:
+    if arguments not in ([], ["--safe-limits"]):
         sys.stderr.write(USAGE)
         sys.exit(2)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
-        modes[tuple(arguments)](Folders.from_environment(), Host.from_environment())
+        begin = safe_limits if arguments else run
+        begin(Folders.from_environment(), Host.from_environment())
     except TinyboxError as error:
         sys.stderr.write(f"tinyboxd: {error.message}\n" + (f"  {error.hint}\n" if error.hint else ""))
         sys.exit(1)
@@ -81,63 +78,37 @@ def run(folders: Folders, host: Host) -> None:
 def safe_limits(folders: Folders, host: Host) -> None:
     """Every card to its floor, and the failsafe told how. Raises TinyboxError for bad settings, once that is done."""
     _begin(folders, host, Heartbeat(folders.run))
-    if not read_arming(folders.state).is_armed:
-        log.info("not armed ('tinybox arm'): nothing was written")
-
-
-def hand_back(folders: Folders, host: Host) -> None:
-    """Every card the limits it had before it was armed. Raises TinyboxError for those that did not take them."""
-    with hold_lock(folders.run):
-        config = load_config(folders.config)
-        hardware = Hardware(host, load_box(config.box, folders.boxes), config, folders.run)
-        failed = give_back(folders.state, hardware, Heartbeat(folders.run))
-        hardware.release()
-    if failed:
-        words = "; ".join(f"{device}: {reason}" for device, reason in failed)
-        raise TinyboxError(f"not everything was given back: {words}", hint="mend that, then 'tinybox disarm' again")
 
 
 def _begin(folders: Folders, host: Host, heartbeat: Heartbeat) -> tuple[Hardware, Config]:
-    """Failsafe first: more than the floor has to be earned by a first good look. Raises TinyboxError, at the floor.
-
-    A box that is not armed is left as it is.
-    """
-    is_armed = read_arming(folders.state).is_armed
+    """Failsafe first: more than the floor has to be earned by a first good look. Raises TinyboxError, at the floor."""
     try:
         config = load_config(folders.config)
         box = load_box(config.box, folders.boxes)
         circuit_of(box, config)
     except TinyboxError:
-        if is_armed:
-            _floor(Hardware(host, _last_box(folders), Config()), heartbeat)
+        _floor(Hardware(host, _last_box(folders), Config()), heartbeat)
         raise
     hardware = Hardware(host, box, config, folders.run)
-    if is_armed:
-        keep_originals(folders.state, hardware, config)
-        _floor(hardware, heartbeat)
-    else:
-        heartbeat.prepare(())
+    _floor(hardware, heartbeat)
     return hardware, config
 
 
 def _govern(folders: Folders, hardware: Hardware, config: Config, heartbeat: Heartbeat) -> None:
     box = hardware.box
-    switch = Switch(folders.state, hardware, config, heartbeat)
-    machine = Machine(hardware, heartbeat, lambda: switch.is_armed)
-    board, notifier = Board(box.name), Notifier()
+    machine, board, notifier = Machine(hardware, heartbeat), Board(box.name), Notifier()
     server = Server(*doors(board, folders.socket, config.metrics.address))
     journal = Journal()
 
     def publish(tick: Tick) -> None:
         if board.tick is None:
-            what = "governing" if tick.decision.is_armed else "observing"
-            notifier.ready(f"{what} box {box.name}")
-            log.info("%s box %s: %s", what, box.name, tick.decision.reason)
+            notifier.ready(f"governing box {box.name}")
+            log.info("governing box %s: %s", box.name, tick.decision.reason)
         board.publish(tick)
         journal.note(tick)
         notifier.beat()
 
-    loop = Loop(machine, box, config, publish, heartbeat.beat, switch.look)
+    loop = Loop(machine, box, config, publish, heartbeat.beat)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.stop())
     server.start()
@@ -149,9 +120,8 @@ def _govern(folders: Folders, hardware: Hardware, config: Config, heartbeat: Hea
     try:
         loop.run(_commission(folders.state, box))
     except BaseException:
-        if switch.is_armed:
-            log.exception("unforeseen: every card goes to its floor")
-            _floor(hardware, heartbeat)
+        log.exception("unforeseen: every card goes to its floor")
+        _floor(hardware, heartbeat)
         raise
     finally:
         # A plain stop leaves the limits to the failsafe: a box that nobody governs belongs at its floor.

@@ -18,7 +18,6 @@ from typing import Any
 
 import mfusepy
 
-from tinybox.core.arming import FILE_NAME, Arming, save_arming
 from tinybox.core.box import load_box
 from tinybox.core.errors import TinyboxError
 from tinybox.twin.bmc import USER, BmcSimulator
@@ -255,8 +254,6 @@ def write_settings(place: Place, twin: Twin, *, real_storage: bool, run_dir: str
         bmc = f'interface = "lanplus"\nport = {twin.bmc.port}\ncipher_suite = 3\nuser = "{USER}"\n'
         bmc += f'password_file = "{twin.bmc.password_file}"\n'
     place.config.parent.mkdir(parents=True, exist_ok=True)
-    if not (place.state / FILE_NAME).exists():
-        save_arming(place.state, Arming(is_armed=True))  # nobody's machine: a twin is there to be governed
     place.config.write_text(f'box = "{twin.box.name}"\n\n[bmc]\n{bmc}')
     lines = "".join(f"{key}={value}\n" for key, value in place.environment().items())
     (place.folder / "env").write_text(lines)
