@@ -9,6 +9,7 @@ from tinybox import __version__
 # name: (where the click command lives, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("tinybox.cli.config:config", "Show and check the settings."),
+    "init": ("tinybox.cli.init:init", "Find out what this machine is, and name its circuit."),
     "power": ("tinybox.cli.power:power", "Explain the outlet's promise and its guarantee."),
     "raid": ("tinybox.cli.raid:raid", "Assemble the data array, or create it on empty drives."),
     "seed": ("tinybox.cli.seed:seed", "Apply what makes this box different from others."),
