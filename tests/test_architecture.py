@@ -28,6 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 # The edges that go beyond a room's rule, each for one file and one reason.
 EXTRA: dict[str, set[str]] = {
     "tinybox/cli/offline.py": {"hw", "policy"},  # the status when no daemon answers: one look, nothing written
+    "tinybox/cli/arm.py": {"hw"},  # reads the limits to be kept, and gives them back, whether or not a daemon runs
+    "tinybox/cli/init.py": {"hw"},  # looks at a machine that nobody knows yet
     "tinybox/cli/twin.py": {"twin"},  # the command that runs the twin
     "tinybox/cli/support.py": {"hw"},  # records what the drivers read, with or without a daemon
     "tinybox/cli/raid.py": {"hw"},  # runs before the daemon, at first boot

@@ -30,7 +30,8 @@ def status_text(snapshot: Snapshot, decision: Decision, *, source: str, box: str
     )
     wide = console.width >= WIDE_COLUMNS
     parts: list[RenderableType] = [_power_line(decision, box, bar_columns=30 if wide else 12)]
-    parts += [_guarantee_line(decision), _reason_line(decision)]
+    parts.append(_guarantee_line(decision, is_armed=snapshot.is_armed))
+    parts.append(_reason_line(decision, is_armed=snapshot.is_armed))
     parts += [Text(), _gpu_table(snapshot, decision, columns=console.width), Text()]
     parts += _machine_lines(snapshot, decision)
     if source != "daemon":
@@ -57,13 +58,13 @@ def _power_line(decision: Decision, box: str, *, bar_columns: int) -> Text:
     return line
 
 
-def _guarantee_line(decision: Decision) -> Text:
+def _guarantee_line(decision: Decision, *, is_armed: bool) -> Text:
     """Amps against the promise, the breaker, and what holds if the daemon dies."""
     power = decision.power
     mean = f"{power.mean_a:.1f}" if power.mean_a is not None else "?"
     line = Text(f"{mean} A on the mean of ten seconds, breaker at {power.breaker_heat:.0%} of a trip; ", style="dim")
     measured = "" if power.is_commissioned else ", not measured"
-    line.append(f"{power.guarantee}{measured}", style="dim")
+    line.append(f"{power.guarantee}{measured}" if is_armed else "nothing is guaranteed", style="dim")
     if power.other_a > 0:
         line.append(f"; {power.other_a:.0f} A of somebody else", style="yellow")
     return line
@@ -76,8 +77,8 @@ def bar(fraction: float, columns: int) -> str:
     return ("█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")).ljust(columns, "░")
 
 
-def _reason_line(decision: Decision) -> Text:
-    return Text(decision.reason, style="dim")
+def _reason_line(decision: Decision, *, is_armed: bool) -> Text:
+    return Text(decision.reason, style="dim" if is_armed else "yellow")
 
 
 def _gpu_table(snapshot: Snapshot, decision: Decision, *, columns: int) -> Table:

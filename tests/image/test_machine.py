@@ -141,7 +141,7 @@ def test_the_bmc_answers_in_band(machine: Machine) -> None:
 
 def test_the_status_is_complete(machine: Machine) -> None:
     document = status(machine)
-    assert document["source"] == "daemon"
+    assert (document["source"], document["is_armed"]) == ("daemon", True)
     assert len(document["gpus"]) == 6
     assert len(document["drives"]) == 5
     alerts = {alert["id"] for alert in document["alerts"] if alert["reason"]}

@@ -8,7 +8,10 @@ from tinybox import __version__
 
 # name: (where the click command lives, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
+    "arm": ("tinybox.cli.arm:arm", "Let tinyboxd govern this box."),
     "config": ("tinybox.cli.config:config", "Show and check the settings."),
+    "disarm": ("tinybox.cli.arm:disarm", "Stop governing, and give every card its own limits back."),
+    "init": ("tinybox.cli.init:init", "Find out what this machine is, and name its circuit."),
     "power": ("tinybox.cli.power:power", "Explain the outlet's promise and its guarantee."),
     "raid": ("tinybox.cli.raid:raid", "Assemble the data array, or create it on empty drives."),
     "seed": ("tinybox.cli.seed:seed", "Apply what makes this box different from others."),

@@ -6,6 +6,7 @@ The one place besides the daemon where `hw` and `policy` meet.
 import time
 from dataclasses import replace
 
+from tinybox.core.armed import is_armed
 from tinybox.core.box import Box, load_box
 from tinybox.core.commission import load_commission
 from tinybox.core.config import Folders, load_config
@@ -41,6 +42,7 @@ def _look(folders: Folders, host: Host) -> tuple[Snapshot, Decision, Box]:
     time.sleep(ENERGY_GAP_S)
     now_s = time.monotonic()
     snapshot = assemble(hardware.read_fast(now_s), slow, now_s, time.time())
+    snapshot = replace(snapshot, is_armed=is_armed(folders.state))
     hardware.release()
     decision, _ = decide(snapshot, box, config, fresh_memory(config, load_commission(folders.state, box)))
     reason = f"nothing is changed without tinyboxd; it would say: {decision.reason}"

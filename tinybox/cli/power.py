@@ -37,6 +37,7 @@ def figures_of(document: dict[str, Any]) -> dict[str, Any]:
     figures = {key: watts[key] for key in FIGURES}
     return {
         "source": document["source"],
+        "is_armed": document.get("is_armed", True),
         **figures,
         "margin": round(watts["heat_limit"] - watts["worst_heat"], 4),
         "grants_w": {gpu["id"]: gpu["grant_w"] for gpu in document["gpus"]},
@@ -60,7 +61,9 @@ def text_of(figures: dict[str, Any]) -> str:
     ]
     if figures["other_a"]:
         lines.insert(2, f"neighbour   about {figures['other_a']:.0f} A of somebody else on this circuit")
-    if is_strict:
+    if not figures["is_armed"]:
+        lines[0] = "guarantee   none: the box is not armed, the cards keep the limits that they have ('tinybox arm')"
+    elif is_strict:
         lines.append("if tinyboxd died now, the cards could not draw more than the outlet gives: nobody need act")
     else:
         lines.append(

@@ -161,17 +161,24 @@ def load_table(name: str, own: Path | None = None) -> tuple[Path, dict[str, Any]
     if path is None:
         raise TinyboxError(f"no box is called '{name}'", hint=f"known boxes: {', '.join(known_boxes(own))}")
     try:
-        table = tomllib.loads(path.read_text())
+        return path, _parsed(path.read_text(), name, where=str(path))
     except OSError as error:
         raise TinyboxError(f"cannot read {path}: {error.strerror}", hint="mend its permissions") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise TinyboxError(f"{path}: not valid TOML: {error}", hint="mend the file at that line") from None
+
+
+def _parsed(text: str, name: str, *, where: str) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise TinyboxError(f"{where}: not valid TOML: {error}", hint="mend the file at that line") from None
     base = table.pop("extends", None)
     if base is None:
-        return path, table
+        return table
     if base == name or not isinstance(base, str):
-        raise TinyboxError(f"{path}: 'extends' is {base!r}", hint="name another box")
-    return path, _laid_over(load_table(base)[1], table)
+        raise TinyboxError(f"{where}: 'extends' is {base!r}", hint="name another box")
+    return _laid_over(load_table(base)[1], table)
 
 
 def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -189,10 +196,19 @@ def load_box(name: str, own: Path | None = None) -> Box:
     Raises TinyboxError for an unknown name, bad TOML, a missing or unknown key.
     """
     path, table = load_table(name, own)
+    return _box_of(name, table, where=str(path))
+
+
+def parse_box(name: str, text: str, *, where: str) -> Box:
+    """The kind of box that a file of this name and text would be. Raises TinyboxError as `load_box`."""
+    return _box_of(name, _parsed(text, name, where=where), where=where)
+
+
+def _box_of(name: str, table: dict[str, Any], *, where: str) -> Box:
     table.pop("plant", None)  # the twin's own constants: no policy may know them
-    box = read_table(Box, {"name": name, **table}, where=str(path))
+    box = read_table(Box, {"name": name, **table}, where=where)
     if (wrong := _senseless(box)) is not None:
-        raise TinyboxError(f"{path}: {wrong}", hint="compare it with a box of the suite")
+        raise TinyboxError(f"{where}: {wrong}", hint="compare it with a box of the suite")
     return box
 
 

@@ -121,6 +121,11 @@ class Folders:
         """The daemon's API."""
         return self.run / "tinyboxd.sock"
 
+    @property
+    def failsafe_list(self) -> Path:
+        """What the failsafe writes when the daemon falls silent."""
+        return self.run / "failsafe.list"
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Folders":
         """`TINYBOX_CONFIG`, `TINYBOX_RUN_DIR` and `TINYBOX_STATE_DIR`, else the places of an installed box."""

@@ -153,3 +153,4 @@ class Snapshot:
     slow_time_s: float | None = None  # when bmc, fans, drives and raid were read; None: not yet
     failsafe_age_s: float | None = None  # since the failsafe program last answered a heartbeat; None: it never did
     is_work_frozen: bool = False  # by us
+    is_armed: bool = True  # whether what a policy asks for is done; else it is only said

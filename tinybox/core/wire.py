@@ -18,6 +18,7 @@ def status_document(snapshot: Snapshot, decision: Decision, *, source: str, box:
         "schema": SCHEMA,
         "source": source,
         "box": box,
+        "is_armed": snapshot.is_armed,
         "time_unix_s": round(snapshot.unix_s, 4),
         "power": {
             "wall_w": _rounded(power.wall_w, 1),

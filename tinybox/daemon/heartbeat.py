@@ -34,6 +34,11 @@ class Heartbeat:
         """Seconds since the last beat that was answered; None: none ever was."""
         return None if self._answered_s is None else max(0.0, now_s - self._answered_s)
 
+    def forget(self) -> None:
+        """No list: nothing is to be written whoever falls silent."""
+        with contextlib.suppress(OSError):
+            self._list.unlink(missing_ok=True)
+
     def prepare(self, writes: tuple[tuple[str, str], ...]) -> None:
         """Make these (path, text) the failsafe's list, whole or not at all; a list that says so already is kept."""
         content = "".join(path + "\t" + text.replace("\n", "\\n") + "\n" for path, text in writes).encode()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from tinybox.core.actions import Action
 from tinybox.core.errors import HardwareError
 from tinybox.core.snapshot import Fault, Gpu, GpuState, Snapshot
+from tinybox.daemon.arming import Arming
 from tinybox.daemon.heartbeat import Heartbeat
 from tinybox.hw.hardware import Hardware, SlowReading, assemble
 from tinybox.policy.power import failsafe_actions
@@ -21,11 +22,19 @@ log = logging.getLogger("tinyboxd")
 
 
 class Machine:
-    """Snapshots out, actions in. Faults of a write belong to the next snapshot."""
+    """Snapshots out, actions in. Faults of a write belong to the next snapshot.
 
-    def __init__(self, hardware: Hardware, heartbeat: Heartbeat) -> None:
+    One that does not `govern` writes nothing, nor lets the failsafe; `faults` are in each of its snapshots.
+    """
+
+    def __init__(
+        self, hardware: Hardware, heartbeat: Heartbeat, arming: Arming, *, governs: bool, faults: tuple[Fault, ...] = ()
+    ) -> None:
         self._hardware = hardware
         self._heartbeat = heartbeat
+        self._arming = arming
+        self._governs = governs
+        self._faults = faults
         self._floor = failsafe_actions(hardware.assumed_gpus(), hardware.box.gpu)
         self._list_due_s = float("-inf")
         self._slow: SlowReading | None = None
@@ -50,9 +59,12 @@ class Machine:
             raise self._bug
         now_s, unix_s = time.monotonic(), time.time()
         fast = self._hardware.read_fast(now_s)
-        self._prepare_failsafe(fast.gpus, now_s)
-        snapshot = assemble(fast, self._slow, now_s, unix_s, self._write_faults)
-        return replace(snapshot, failsafe_age_s=self._heartbeat.age_s(now_s))
+        if self._governs:
+            self._arming.record(self._hardware, fast.gpus)
+            self._prepare_failsafe(fast.gpus, now_s)
+        snapshot = assemble(fast, self._slow, now_s, unix_s, (*self._faults, *self._write_faults))
+        is_armed = self._governs and self._arming.is_armed
+        return replace(snapshot, failsafe_age_s=self._heartbeat.age_s(now_s), is_armed=is_armed)
 
     def apply(self, actions: tuple[Action, ...]) -> None:
         """Every action, one by one: a card that refuses does not keep the others from being limited."""
@@ -60,11 +72,12 @@ class Machine:
             self._write_faults = ()
             return
         faults = []
-        for action in actions:
-            try:
-                self._hardware.apply(action)
-            except HardwareError as error:
-                faults.append(Fault(action.device, str(error)))
+        with self._arming.permit() as is_permitted:
+            for action in actions if self._governs and is_permitted else ():
+                try:
+                    self._hardware.apply(action)
+                except HardwareError as error:
+                    faults.append(Fault(action.device, str(error)))
         self._write_faults = tuple(faults)
 
     def _prepare_failsafe(self, gpus: tuple[Gpu, ...], now_s: float) -> None:
@@ -74,7 +87,9 @@ class Machine:
         floor = (*failsafe_actions(gpus, self._hardware.box.gpu), *kept)
         if floor != self._floor or now_s >= self._list_due_s:
             self._floor, self._list_due_s = floor, now_s + LIST_PERIOD_S
-            self._heartbeat.prepare(self._hardware.failsafe_writes(floor))
+            with self._arming.permit() as is_permitted:
+                if is_permitted:
+                    self._heartbeat.prepare(self._hardware.failsafe_writes(floor))
 
     def _poll_slowly(self) -> None:
         while not self._stop.is_set():

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -17,8 +18,9 @@ from tinybox.core.circuit import circuit_of
 from tinybox.core.commission import Commission, load_commission
 from tinybox.core.config import Config, Folders, load_config
 from tinybox.core.errors import TinyboxError
-from tinybox.core.snapshot import Severity
+from tinybox.core.snapshot import Fault, Severity
 from tinybox.daemon.api import Board, Server, doors
+from tinybox.daemon.arming import Arming
 from tinybox.daemon.heartbeat import Heartbeat
 from tinybox.daemon.loop import Loop, Tick
 from tinybox.daemon.machine import Machine
@@ -29,15 +31,17 @@ from tinybox.policy.power import failsafe_actions
 
 USAGE = """usage: tinyboxd [--safe-limits]
 
-Holds the box inside its outlet: reads the sensors, shares the watts, answers on a Unix socket. Settings are in
-/etc/tinybox/config.toml ('tinybox config show' prints them with their origin).
+Holds the box inside its outlet: reads the sensors, shares the watts, answers on a Unix socket. It writes no limit until
+the box is armed ('tinybox arm'). Settings are in /etc/tinybox/config.toml ('tinybox config show' prints them with their
+origin).
 
-  --safe-limits  put every card at its lowest limits, tell tinybox-failsafe how, and exit
+  --safe-limits  put every card of an armed box at its lowest limits, tell tinybox-failsafe how, and exit
 
 example: eval "$(tinybox twin env)" && tinyboxd
 """
 
 SWITCH_INTERVAL_S = 0.0005
+INIT = "'tinybox init' finds out what this machine is"
 REASON_EVERY_S = 10.0  # limits follow the load several times a second; the status shows each of them
 
 log = logging.getLogger("tinyboxd")
@@ -66,71 +70,151 @@ def main() -> None:
 
 
 def run(folders: Folders, host: Host) -> None:
-    """Govern until SIGTERM or SIGINT. Raises TinyboxError when it cannot begin; the cards are at their floor then."""
+    """Govern, or observe where not armed, until SIGTERM or SIGINT.
+
+    Raises TinyboxError when it cannot begin; the cards of an armed box are at their floor then.
+    """
     with hold_lock(folders.run):
         heartbeat = Heartbeat(folders.run)
-        hardware, config = _begin(folders, host, heartbeat)
-        _refuse_foreign(hardware, hardware.box, folders)
-        _remember_box(folders.state, hardware.box.name)
-        _govern(folders, hardware, config, heartbeat)
+        session = _begin(folders, host, heartbeat)
+        face = Face(folders, session)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: face.stop())
+        # The loop shares the interpreter with the API and the slow sensors: it waits for either this long, not 5 ms.
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        try:
+            _run_session(session, face, heartbeat)
+            while not face.is_stopping:  # armed or disarmed meanwhile: begin afresh, as a daemon that just started
+                session = _begin(folders, host, heartbeat)
+                face.board.box = session.box.name
+                _run_session(session, face, heartbeat)
+        finally:
+            face.close()
 
 
 def safe_limits(folders: Folders, host: Host) -> None:
-    """Every card to its floor, and the failsafe told how. Raises TinyboxError for bad settings, once that is done."""
-    _begin(folders, host, Heartbeat(folders.run))
+    """Every card to its floor, and the failsafe told how; nothing where not armed.
+
+    Raises TinyboxError for bad settings, once that is done.
+    """
+    arming = Arming(folders)
+    if not arming.is_armed:
+        log.info("not armed: no limit is written")
+        return
+    _settings(folders, host, arming, Heartbeat(folders.run))
 
 
-def _begin(folders: Folders, host: Host, heartbeat: Heartbeat) -> tuple[Hardware, Config]:
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One stretch of governing or of observing: its kind of box, and the machine it looks at."""
+
+    box: Box
+    config: Config
+    commission: Commission | None
+    hardware: Hardware
+    machine: Machine
+    arming: Arming
+    governs: bool
+
+
+def _begin(folders: Folders, host: Host, heartbeat: Heartbeat) -> Session:
     """Failsafe first: more than the floor has to be earned by a first good look. Raises TinyboxError, at the floor."""
+    arming = Arming(folders)
+    governs = arming.is_armed
+    hardware, config = _settings(folders, host, arming, heartbeat)
+    box = hardware.box
+    faults = () if (trouble := arming.trouble) is None else (Fault("arming", trouble),)
+    for fault in faults:
+        log.warning("%s", fault.reason)
+    if governs:
+        _refuse_foreign(hardware, box, folders)
+        _remember_box(folders.state, box.name)
+    else:
+        heartbeat.forget()
+        faults = (*faults, *(replace(fault, reason=f"{fault.reason}: {INIT}") for fault in hardware.mismatch()))
+    machine = Machine(hardware, heartbeat, arming, governs=governs, faults=faults)
+    return Session(box, config, _commission(folders.state, box), hardware, machine, arming, governs)
+
+
+def _settings(folders: Folders, host: Host, arming: Arming, heartbeat: Heartbeat) -> tuple[Hardware, Config]:
+    """The settings, and the cards of an armed box at their floor. Raises TinyboxError, at the floor."""
     try:
         config = load_config(folders.config)
         box = load_box(config.box, folders.boxes)
         circuit_of(box, config)
     except TinyboxError:
-        _floor(Hardware(host, _last_box(folders), Config()), heartbeat)
+        _floor(Hardware(host, _last_box(folders), Config()), arming, heartbeat)
         raise
     hardware = Hardware(host, box, config, folders.run)
-    _floor(hardware, heartbeat)
+    _floor(hardware, arming, heartbeat)
     return hardware, config
 
 
-def _govern(folders: Folders, hardware: Hardware, config: Config, heartbeat: Heartbeat) -> None:
-    box = hardware.box
-    machine, board, notifier = Machine(hardware, heartbeat), Board(box.name), Notifier()
-    server = Server(*doors(board, folders.socket, config.metrics.address))
-    journal = Journal()
+class Face:
+    """What outlives a session: the API, the service manager's and the journal's news, and the wish to stop."""
+
+    def __init__(self, folders: Folders, session: Session) -> None:
+        self.board = Board(session.box.name)
+        self.is_stopping = False
+        self.loop: Loop | None = None
+        self._notifier = Notifier()
+        self._journal = Journal()
+        self._socket = folders.socket
+        self._server = Server(*doors(self.board, folders.socket, session.config.metrics.address))
+        self._server.start()
+
+    def stop(self) -> None:
+        """End after the current turn; safe to call from a signal handler."""
+        self.is_stopping = True
+        if self.loop is not None:
+            self.loop.stop()
+
+    def begin(self, words: str, tick: Tick) -> None:
+        """A session took its first look."""
+        self._notifier.ready(words)
+        log.info("%s: %s", words, tick.decision.reason)
+
+    def show(self, tick: Tick) -> None:
+        """One turn."""
+        self.board.publish(tick)
+        self._journal.note(tick)
+        self._notifier.beat()
+
+    def close(self) -> None:
+        """The last words."""
+        self._notifier.stopping()
+        self._server.stop()
+        self._socket.unlink(missing_ok=True)
+        self._journal.close()
+
+
+def _run_session(session: Session, face: Face, heartbeat: Heartbeat) -> None:
+    """Turn until stopped, or until the box is armed or disarmed."""
+    is_first = True
 
     def publish(tick: Tick) -> None:
-        if board.tick is None:
-            notifier.ready(f"governing box {box.name}")
-            log.info("governing box %s: %s", box.name, tick.decision.reason)
-        board.publish(tick)
-        journal.note(tick)
-        notifier.beat()
+        nonlocal is_first
+        if is_first:
+            face.begin(f"{'governing' if session.governs else 'observing'} box {session.box.name}", tick)
+            is_first = False
+        face.show(tick)
+        if face.is_stopping or session.arming.is_armed != session.governs:
+            loop.stop()
 
-    loop = Loop(machine, box, config, publish, heartbeat.beat)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: loop.stop())
-    server.start()
-    machine.start()
-    # The loop shares the interpreter with the API and the slow sensors: it waits for either this long, not 5 ms.
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    loop = face.loop = Loop(session.machine, session.box, session.config, publish, heartbeat.beat)
+    session.machine.start()
     gc.collect()
     gc.freeze()  # what is loaded by now stays: the collector need not walk it ten times a second
     try:
-        loop.run(_commission(folders.state, box))
+        loop.run(session.commission)
     except BaseException:
         log.exception("unforeseen: every card goes to its floor")
-        _floor(hardware, heartbeat)
+        _floor(session.hardware, session.arming, heartbeat)
         raise
     finally:
         # A plain stop leaves the limits to the failsafe: a box that nobody governs belongs at its floor.
-        notifier.stopping()
-        server.stop()
-        machine.stop()
-        hardware.release()
-        folders.socket.unlink(missing_ok=True)
-        journal.close()
+        session.machine.stop()
+        session.hardware.release()
 
 
 class Journal:
@@ -182,18 +266,24 @@ def hold_lock(folder: Path) -> IO[str]:
     return lock
 
 
-def _floor(hardware: Hardware, heartbeat: Heartbeat) -> None:
-    """Every card to its lowest limits, whatever some of them answer, and even where reading is what fails."""
+def _floor(hardware: Hardware, arming: Arming, heartbeat: Heartbeat) -> None:
+    """Every card of an armed box to its lowest limits, whatever some answer, and even where reading is what fails."""
+    if not arming.is_armed:
+        return
     try:
         gpus = hardware.read_fast(time.monotonic()).gpus
     except Exception:
         log.exception("cannot read the cards: they are taken for awake")
         gpus = hardware.assumed_gpus()
     actions = failsafe_actions(gpus, hardware.box.gpu)
-    # The list comes first: a write that hangs here is then the failsafe's to get round.
-    heartbeat.prepare(hardware.failsafe_writes(actions))
-    for fault in hardware.failsafe(actions):
-        log.warning("%s: %s", fault.device, fault.reason)
+    arming.record(hardware, gpus)
+    with arming.permit() as is_permitted:
+        if not is_permitted:
+            return
+        # The list comes first: a write that hangs here is then the failsafe's to get round.
+        heartbeat.prepare(hardware.failsafe_writes(actions))
+        for fault in hardware.failsafe(actions):
+            log.warning("%s: %s", fault.device, fault.reason)
 
 
 def _refuse_foreign(hardware: Hardware, box: Box, folders: Folders) -> None:

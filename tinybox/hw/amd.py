@@ -4,10 +4,12 @@ Descriptors stay open. What a policy needs every turn is read every turn; the re
 turns, and every turn for a while after a write, so that limits are read back at once.
 """
 
+import contextlib
 import re
 from dataclasses import dataclass, replace
 
 from tinybox.core.actions import SetCap, SetClockLimit
+from tinybox.core.armed import CardLimits
 from tinybox.core.box import GpuKind
 from tinybox.core.errors import HardwareError
 from tinybox.core.snapshot import Fault, Gpu, GpuState
@@ -23,6 +25,8 @@ SANE_TEMP_C = (-50.0, 200.0)
 SANE_RPM = (0.0, 20000.0)
 OD_FILE = "pp_od_clk_voltage"
 LEVEL_FILE = "power_dpm_force_performance_level"
+FACTORY_LEVEL = "auto"
+OD_RESET = ("r\n", "c\n")  # amdgpu: back to the defaults, and in force
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,54 @@ class AmdCard:
         else:
             limit_mhz = table.limit_mhz if (table := parse_od_table(held)) else None
             self._confirm(limit_mhz == action.clock_mhz, f"clock limit {action.clock_mhz} MHz")
+
+    def limits(self) -> CardLimits | None:
+        """What is in force now, for who gives it back later; None without a driver. What it does not tell is None."""
+        if (hwmon := self._hwmon or self._find_hwmon()) is None:
+            return None
+        found = CardLimits(self.address)
+        with contextlib.suppress(HardwareError, ValueError):
+            cap_w = float(self._host.read_text(f"{self._folder}/{hwmon}/power1_cap")) / 1e6
+            found = replace(found, cap_w=cap_w if cap_w > 0 else None)
+        with contextlib.suppress(HardwareError):
+            if not self._host.exists(f"{self._folder}/{OD_FILE}"):
+                return replace(found, level=self._host.read_text(f"{self._folder}/{LEVEL_FILE}"))
+            if (table := parse_od_table(self._host.read_text(f"{self._folder}/{OD_FILE}"))) is not None:
+                return replace(found, clock_limit_mhz=table.limit_mhz)
+        return found
+
+    def restore(self, limits: CardLimits, now_s: float) -> None:
+        """Put limits back, the factory's where none is known. Wakes the card. Raises HardwareError at the end."""
+        if self._hwmon is None and not self._find(now_s):
+            raise HardwareError(f"cannot reach the limits of {self.address}: its driver offers none")
+        troubles = []
+        for put in (self._restore_cap, self._restore_clock):
+            try:
+                put(limits, now_s)
+            except (HardwareError, ValueError) as error:
+                troubles.append(str(error))
+        if troubles:
+            raise HardwareError("; ".join(troubles))
+
+    def _restore_cap(self, limits: CardLimits, now_s: float) -> None:
+        cap_w = limits.cap_w
+        if cap_w is None:
+            cap_w = float(self._host.read_text(f"{self._folder}/{self._hwmon}/power1_cap_default")) / 1e6
+        self.apply(SetCap(self.id, cap_w), now_s)
+
+    def _restore_clock(self, limits: CardLimits, now_s: float) -> None:
+        table, level_file = f"{self._folder}/{OD_FILE}", f"{self._folder}/{LEVEL_FILE}"
+        if not self._host.exists(table):
+            if not self._host.exists(level_file):
+                return
+            level = limits.level or FACTORY_LEVEL
+            self._host.write_text(level_file, level)
+            self._confirm(self._host.read_text(level_file) == level, f"level '{level}'")
+        elif limits.clock_limit_mhz is not None:
+            self.apply(SetClockLimit(self.id, limits.clock_limit_mhz), now_s)
+        else:
+            for text in OD_RESET:
+                self._host.write_text(table, text)
 
     def writes(self, action: SetCap | SetClockLimit) -> tuple[tuple[str, str], ...]:
         """What puts a limit in force, as (path, text), found without waking the card; none without a driver."""

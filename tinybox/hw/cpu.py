@@ -85,6 +85,13 @@ class CpuDriver:
         if abs(held_w - action.cap_w) > CAP_TOLERANCE_W:
             raise HardwareError(f"the processor holds a limit of {held_w:.0f} W after {action.cap_w:.0f} W was written")
 
+    def cap_w(self) -> float | None:
+        """The sustained limit in force; None where there is none that can be written, or none that can be read."""
+        try:
+            return self._read_cap()
+        except HardwareError:
+            return None
+
     def close(self) -> None:
         """Let go of the descriptors."""
         for attribute in (*(package.attribute for package in self._packages), self._temperature):

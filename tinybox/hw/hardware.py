@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinybox.core.actions import Action, SetCap, SetClockLimit, SetCpuCap
+from tinybox.core.armed import CardLimits
 from tinybox.core.box import Box
 from tinybox.core.config import Config
 from tinybox.core.errors import HardwareError
@@ -16,7 +17,7 @@ from tinybox.hw.cpu import CpuDriver
 from tinybox.hw.host import Host
 from tinybox.hw.notices import read_notices
 from tinybox.hw.nvme import read_drives
-from tinybox.hw.pcie import PciCard, graphics_cards
+from tinybox.hw.pcie import DEVICES, PciCard, graphics_cards
 from tinybox.hw.psu import PsuDriver
 from tinybox.hw.raid import read_raid
 from tinybox.hw.work import WorkDriver
@@ -124,6 +125,26 @@ class Hardware:
         """Every card of the box as if it were awake, with the levers of its kind: for when reading fails."""
         has_lever = self.box.gpu.overdrive
         return tuple(Gpu(c.id, GpuState.AWAKE, c.address, has_clock_lever=has_lever) for c in self._cards.values())
+
+    def limits(self, gpus: Iterable[Gpu]) -> tuple[CardLimits, ...]:
+        """What is in force on those of these cards that are awake; one without a driver has no limits to write."""
+        cards = {card.id: card for card in self._cards.values()}
+        found = [cards[gpu.id].limits() for gpu in gpus if gpu.state is GpuState.AWAKE and gpu.id in cards]
+        return tuple(limits for limits in found if limits is not None)
+
+    def cpu_cap_w(self) -> float | None:
+        """The processor's sustained limit in force; None where it has none."""
+        return self._cpu.cap_w()
+
+    def restore(self, limits: CardLimits) -> None:
+        """Give the card at this address its limits back, whatever slot it has now. Raises HardwareError."""
+        if not self._host.exists(f"{DEVICES}/{limits.pci}/vendor"):
+            raise HardwareError("it is gone from the bus")
+        card = AmdCard(self._host, self.box.gpu, "gpu/0", limits.pci)
+        try:
+            card.restore(limits, time.monotonic())
+        finally:
+            card.close()
 
     def mismatch(self) -> tuple[Fault, ...]:
         """How this machine differs from the box: critical where the box's figures would not be true of it."""

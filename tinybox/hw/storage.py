@@ -67,6 +67,8 @@ class Plan:
 
 def plan_array(drives: Sequence[DataDrive], arrays: Sequence[ArrayState], kind: StorageKind) -> Plan:
     """What to do with these drives. Raises TinyboxError where a person has to look first; then nothing is touched."""
+    if kind.data_drives == 0:
+        raise TinyboxError("this kind of box has no data array", hint="'storage.data_drives' of its TOML is 0")
     candidates = [drive for drive in drives if not drive.is_used_by_system]
     members = [drive for drive in candidates if drive.array is not None]
     if members:

@@ -14,6 +14,8 @@ from tinybox.policy.noise import noise_dba
 from tinybox.policy.pace import PaceMemory, next_pace, start_pace
 from tinybox.policy.power import PowerMemory, share_power
 
+NOT_ARMED = "observing: not armed; 'tinybox arm' lets it govern"
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -47,5 +49,8 @@ def decide(snapshot: Snapshot, box: Box, config: Config, memory: Memory) -> tupl
     if pace.slow_reason is not None:
         alerts.append(Alert("loop", Severity.INFO, pace.slow_reason))
     reason = plan.reason or memory.reason
-    decision = Decision(plan.actions, tuple(alerts), reason, plan.view, noise, pace.period_s)
+    if not snapshot.is_armed:
+        reason = f"{NOT_ARMED}; armed, it would say: {plan.reason or 'nothing to change'}"
+    actions = plan.actions if snapshot.is_armed else ()
+    decision = Decision(actions, tuple(alerts), reason, plan.view, noise, pace.period_s)
     return decision, Memory(pace_memory, power, memory.commission, reason, now.time_s, ahead_s)

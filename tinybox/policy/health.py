@@ -75,6 +75,8 @@ def _check_storage(snapshot: Snapshot, box: Box) -> Iterator[Alert]:
         if drive.media_errors:
             yield Alert(drive.id, Severity.WARNING, f"{drive.media_errors} media errors: back up {box.storage.mount}")
     raid = snapshot.raid
+    if box.storage.data_drives == 0:
+        return  # a machine whose drives are none of ours
     if raid is None or raid.state == "absent":
         if any(fault.device == "raid" for fault in snapshot.faults):
             return  # it is known why

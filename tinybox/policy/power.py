@@ -100,6 +100,8 @@ def share_power(
             state.cards, box.gpu, pool_w=pool_w, trim=trim_now, budget_w=budget_w, now_s=snapshot.time_s
         )
     resort, more, ladder_reason, ladder = climb(snapshot, _heat(state), _hopes(state), config.power, memory.ladder)
+    if not snapshot.is_armed:  # nothing of this is done: nothing of it may be remembered
+        cards, ladder, trim, more = state.cards, memory.ladder, 1.0, []
     alerts += [*more, *_alerts(state, cards, guarantee, trim)]
     actions = (*resort, *actions, *_cpu_actions(snapshot, config))
     view = _view(state, cards, guarantee, commission)

@@ -18,6 +18,7 @@ from typing import Any
 
 import mfusepy
 
+from tinybox.core.armed import Armed, save_armed
 from tinybox.core.box import load_box
 from tinybox.core.errors import TinyboxError
 from tinybox.twin.bmc import USER, BmcSimulator
@@ -253,6 +254,8 @@ def write_settings(place: Place, twin: Twin, *, real_storage: bool, run_dir: str
     else:
         bmc = f'interface = "lanplus"\nport = {twin.bmc.port}\ncipher_suite = 3\nuser = "{USER}"\n'
         bmc += f'password_file = "{twin.bmc.password_file}"\n'
+    # There is no wiring to protect from a mistake: a twin is governed from the start.
+    save_armed(place.folder / "state", Armed(is_armed=True, since_unix_s=round(time.time(), 3)))
     place.config.parent.mkdir(parents=True, exist_ok=True)
     place.config.write_text(f'box = "{twin.box.name}"\n\n[bmc]\n{bmc}')
     lines = "".join(f"{key}={value}\n" for key, value in place.environment().items())
