@@ -63,7 +63,7 @@ def boot() -> None:
         return
     leave_notice(run, "seed", trouble)
     told = one_line(trouble).replace("\\", "\\\\")  # what agetty(8) would take for an escape
-    show_on_console(host, f"The seed was not applied: {told}\n\n{words}")
+    show_on_console(host, f"Seed: {told}\n\n{words}")
     raise trouble
 
 
@@ -89,7 +89,7 @@ def _apply(host: Host, found: Seed) -> None:
     try:
         apply_seed(host, found)
     except (HardwareError, OSError) as error:
-        raise TinyboxError(f"the seed was not applied: {error}", hint="mend that and run it again") from None
+        raise TinyboxError(f"cannot apply the seed: {error}", hint="mend that and run it again") from None
 
 
 def _remove(path: Path) -> None:
@@ -107,7 +107,9 @@ def _welcome(host: Host) -> str:
     try:
         return welcome(host)
     except (HardwareError, OSError) as error:
-        return f"Nobody can log in, and no one-time password could be made: {error}\n"
+        words = f"Nobody can log in, and no one-time password could be made: {error}\n"
+        click.echo(words, err=True, nl=False)
+        return words
 
 
 def _words(found: Seed) -> str:

@@ -22,7 +22,7 @@ HOST_KEY = "etc/ssh/ssh_host_ed25519_key.pub"
 ISSUE = "run/issue.d/tinybox.issue"
 SSH_PASSWORDS = "run/tinybox/sshd.conf"
 PASSWD = re.compile(r"[^:]+:[^:]*:\d+:\d+:[^:]*:[^:]*:[^:]*")
-# No letter that a person may take for another; 16 of them are 78 bits.
+# No letter that a person may take for another; 16 of them are 79 bits.
 LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
@@ -44,7 +44,9 @@ class Account:
 
 
 def read_accounts(host: Host) -> tuple[Account, ...]:
-    """Every account of the machine. Raises HardwareError; for whoever may not read them nobody has a password."""
+    """Every account of the machine; to whoever may not read passwords nobody has one. Raises HardwareError."""
+    if not host.exists("etc/passwd"):
+        return ()  # a twin: a machine without people
     passwords: dict[str, tuple[str, str]] = {}
     if os.access(host.path("etc/shadow"), os.R_OK):
         shadow = (line.split(":") for line in host.read_text("etc/shadow").splitlines())
