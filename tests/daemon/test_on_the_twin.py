@@ -53,6 +53,10 @@ def alerts(rig: Rig, device: str) -> list[str]:
     return [alert["reason"] for alert in rig.status()["alerts"] if alert["id"] == device]
 
 
+def is_close(watts: float, true_w: float) -> bool:
+    return watts == pytest.approx(true_w, rel=0.02)
+
+
 def test_full_load_stays_inside_the_budget_and_uses_it(governed: Rig) -> None:
     governed.call("twin", "load", "gpu/all", "100")
     governed.call("twin", "load", "cpu", "100")
@@ -60,7 +64,8 @@ def test_full_load_stays_inside_the_budget_and_uses_it(governed: Rig) -> None:
     truth = governed.truth()
     assert truth["wall_w"] <= status["power"]["budget_w"]
     assert not truth["breaker_tripped"]
-    assert status["power"]["wall_w"] == pytest.approx(truth["wall_w"], rel=0.02)
+    # Two readings of two moments: on a machine that is busy they take a while to agree.
+    governed.wait_for(lambda: is_close(governed.status()["power"]["wall_w"], governed.truth()["wall_w"]))
     assert sum(gpu["grant_w"] for gpu in status["gpus"]) <= status["power"]["gpu_pool_w"] + 0.5
 
 
