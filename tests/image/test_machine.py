@@ -228,7 +228,7 @@ UPGRADE = f"""{ENVIRONMENT}
 tinybox twin load gpu/all 100
 sleep 8
 (while [ ! -e /run/upgraded ]; do
-    grep -h -m1 "^1:" {TABLES} | tr -dc "0-9\n" | tr "\n" " "; cat {SUPPLIES} | tr "\n" " "; echo; sleep 0.2
+    echo $(sed -n "s/^1: \\([0-9]*\\)Mhz$/\\1/p" {TABLES}; cat {SUPPLIES}); sleep 0.2
 done >/run/samples) &
 sleep 2
 dpkg -i /run/upgrade.deb >&2
@@ -249,8 +249,8 @@ def test_at_no_instant_of_an_upgrade_is_a_card_without_limits(machine: Machine, 
     samples = [[int(word) for word in line.split()] for line in said.splitlines()]
     whole = [sample for sample in samples if len(sample) == 8]  # the twin itself may keep a reader waiting
     assert len(whole) > 20
-    governed_mhz = max(max(sample[:6]) for sample in whole[:5])
-    assert max(max(sample[:6]) for sample in whole) <= 1.05 * governed_mhz < 2000
+    # Six cards draw 1,035 W of board at most at 1,300 MHz (the box's table); a card without limits runs at 2,900.
+    assert 500 < max(max(sample[:6]) for sample in whole) < 1300
     assert max(sum(sample[6:]) for sample in whole) / 1e6 < 1440
     assert main_pid(machine, "tinyboxd") not in (0, before)
     assert machine.ssh("dpkg-query --show --showformat='${Version}' tinybox").endswith("+upgrade")
