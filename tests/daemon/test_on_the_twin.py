@@ -168,9 +168,10 @@ def test_no_meter_at_all_is_an_estimate_on_the_safe_side(governed: Rig) -> None:
     for fault in ("psu/0:unreadable", "psu/1:unreadable", "bmc:dead"):
         governed.call("twin", "fault", "add", fault)
     governed.call("twin", "load", "gpu/all", "100")
-    governed.wait_for(lambda: governed.status()["power"]["line_v"] is None)  # the controller's word lasts a while
-    status = settled(governed)
-    assert status["power"]["wall_source"] == "estimate"
+    # The controller's word lasts a while, and longer where the tool that asks it has to wait for a busy machine.
+    governed.wait_for(lambda: governed.status()["power"]["line_v"] is None, seconds=2 * PATIENCE_S)
+    governed.wait_for(lambda: governed.status()["power"]["wall_source"] == "estimate")
+    status = governed.status()
     assert any("line voltage unreadable" in reason for reason in alerts(governed, "power"))
     assert governed.truth()["wall_w"] <= status["power"]["budget_w"]
 
