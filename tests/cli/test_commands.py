@@ -198,7 +198,7 @@ def test_a_good_seed_is_applied_and_removed_and_no_password_is_made(tmp_path: Pa
     assert done.stdout.startswith("seed applied and removed: host attic, user ada, 1 keys, DHCP")
     assert not (tmp_path / "root/efi/tinybox-seed.toml").exists()
     assert (tmp_path / "root/etc/hostname").read_text() == "attic\n"
-    assert not (tmp_path / "root/run/issue.d/tinybox.issue").exists()
+    assert not (tmp_path / "root/run/tinybox/console.issue").exists()
 
 
 def test_a_seed_with_a_mistake_stays_and_changes_nothing_and_a_password_lets_in(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_seed_with_a_mistake_stays_and_changes_nothing_and_a_password_lets_in(
     assert len(done.stderr.splitlines()) == 2
     assert (tmp_path / "root/efi/tinybox-seed.toml").read_text() == mistake
     assert not (tmp_path / "root/etc/hostname").exists()
-    issue = tmp_path / "root/run/issue.d/tinybox.issue"
+    issue = tmp_path / "root/run/tinybox/console.issue"
     assert issue.stat().st_mode & 0o077 == 0, "others could read the password"
     told = issue.read_text()
     assert "Seed: " in told and "unknown key '?'" in told

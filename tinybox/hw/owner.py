@@ -18,8 +18,8 @@ SUDOERS = "etc/sudoers.d/tinybox"
 NETWORK = "etc/systemd/network/10-tinybox-seed.network"  # before the image's own 20-wired.network
 CIRCUIT = "etc/tinybox/config.d/10-seed.toml"
 HOST_KEY = "etc/ssh/ssh_host_ed25519_key.pub"
-# Both are gone after a boot: what the console shows, and the include of the image's sshd configuration.
-ISSUE = "run/issue.d/tinybox.issue"
+# Both are gone after a boot. The image's /etc/issue.d and sshd configuration lead here.
+ISSUE = "run/tinybox/console.issue"
 SSH_PASSWORDS = "run/tinybox/sshd.conf"
 PASSWD = re.compile(r"[^:]+:[^:]*:\d+:\d+:[^:]*:[^:]*:[^:]*")
 # No letter that a person may take for another; 16 of them are 79 bits.
