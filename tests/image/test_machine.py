@@ -158,15 +158,20 @@ def test_curl_may_ask_the_socket(machine: Machine) -> None:
 
 @pytest.mark.parametrize("load_pct", [0, 50, 100])
 def test_wall_power_is_what_the_plant_draws(machine: Machine, load_pct: int) -> None:
-    loads = f"tinybox twin load gpu/all {load_pct}; tinybox twin load cpu {load_pct}; sleep 8"
-    ask = "tinybox twin status --json; echo ,; tinybox status --json; echo ,; tinybox twin status --json"
-    said = machine.ssh(f"sudo bash -c '{ENVIRONMENT}; {loads}; echo [; {ask}; echo ]'")
-    before, reported, after = json.loads(said)
-    low_w, high_w = sorted((before["wall_w"], after["wall_w"]))
-    margin_w = max(10.0, 0.02 * high_w)
-    assert low_w - margin_w <= reported["power"]["wall_w"] <= high_w + margin_w
-    assert not after["breaker_tripped"]
-    assert after["wall_w"] < 1440
+    machine.ssh(f"sudo bash -c '{ENVIRONMENT}; tinybox twin load gpu/all {load_pct}; tinybox twin load cpu {load_pct}'")
+    ask = "sleep 8; echo [; tinybox twin status --json; echo ,; tinybox status --json; echo ,; "
+    ask += "tinybox twin status --json; echo ]"
+    seen = []
+    for _ in range(5):  # an emulated machine on a busy host may stand still between two readings
+        before, reported, after = json.loads(machine.ssh(f"sudo bash -c '{ENVIRONMENT}; {ask}'"))
+        assert not after["breaker_tripped"]
+        assert after["wall_w"] < 1440
+        low_w, high_w = sorted((before["wall_w"], after["wall_w"]))
+        margin_w = max(10.0, 0.02 * high_w)
+        seen.append((low_w, reported["power"]["wall_w"], high_w))
+        if low_w - margin_w <= reported["power"]["wall_w"] <= high_w + margin_w:
+            return
+    pytest.fail(f"the plant before, the daemon, the plant after: {seen}")
 
 
 def test_nobody_has_a_password_and_keys_are_this_machines_own(machine: Machine) -> None:
