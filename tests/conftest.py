@@ -82,6 +82,13 @@ class Rig:
                 daemon.stderr.close()
         self.daemons.clear()
 
+    def put_back(self) -> None:
+        """No daemon of ours, no fault, no work."""
+        self.end_daemons()
+        self.call("twin", "fault", "clear")
+        self.call("twin", "load", "gpu/all", "0")
+        self.call("twin", "load", "cpu", "0")
+
 
 def start_twin(folder: Path) -> Rig:
     """A red twin in a folder of its own."""

@@ -52,9 +52,7 @@ def owned(shared_twin: Rig) -> Iterator[Rig]:
     try:
         yield shared_twin
     finally:
-        shared_twin.end_daemons()
-        shared_twin.call("twin", "fault", "clear")
-        shared_twin.call("twin", "load", "gpu/all", "0")
+        shared_twin.put_back()
         shared_twin.run("disarm", "--yes")
 
 

@@ -28,9 +28,7 @@ def governed(rig: Rig, address: tuple[str, int]) -> Iterator[str]:
     try:
         yield rig.environment["TINYBOX_RUN_DIR"] + "/tinyboxd.sock"
     finally:
-        rig.end_daemons()
-        rig.call("twin", "fault", "clear")
-        rig.call("twin", "load", "gpu/all", "0")
+        rig.put_back()
         config.write_text(good)
 
 

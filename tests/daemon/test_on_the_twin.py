@@ -27,10 +27,7 @@ def governed(shared_twin: Rig) -> Iterator[Rig]:
     try:
         yield shared_twin
     finally:
-        shared_twin.end_daemons()
-        shared_twin.call("twin", "fault", "clear")
-        shared_twin.call("twin", "load", "gpu/all", "0")
-        shared_twin.call("twin", "load", "cpu", "0")
+        shared_twin.put_back()
 
 
 def limits(rig: Rig) -> list[tuple[float, int]]:

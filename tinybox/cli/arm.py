@@ -19,6 +19,7 @@ from tinybox.core.commission import load_commission
 from tinybox.core.config import Config, Folders, load_config
 from tinybox.core.errors import HardwareError, TinyboxError
 from tinybox.core.snapshot import GpuState, Severity
+from tinybox.hw.cpu import CAP_TOLERANCE_W
 from tinybox.hw.hardware import Hardware
 from tinybox.hw.host import Host
 from tinybox.hw.pcie import graphics_cards
@@ -27,7 +28,6 @@ AMD = "1002:"
 LOCK_S = 10.0
 FOLLOWS_S = 30.0  # a daemon that is between two sessions may be waiting for a slow tool
 FAILSAFE_ROUND_S = 0.6  # a failsafe that read its list before it was taken away has written all of it by then
-CPU_TOLERANCE_W = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +126,7 @@ def _planned(folders: Folders, host: Host) -> tuple[Plan, Hardware]:
         hint = "is amdgpu loaded, is a card seated? 'tinybox status' shows what is seen"
         raise TinyboxError(f"no card of box '{box.name}' is there: nothing to govern", hint=hint)
     cards = hardware.limits(gpus)
-    is_measured = load_commission(folders.state, box) is not None
-    guarantee = config.power.guarantee if config.power.guarantee != "auto" else ("bounded" if is_measured else "strict")
+    guarantee = config.power.guarantee_of(is_commissioned=load_commission(folders.state, box) is not None)
     told = {card.pci for card in cards}
     return Plan(box, circuit, guarantee, cards, tuple(g.pci for g in gpus if g.pci not in told)), hardware
 
@@ -198,7 +197,7 @@ def _give_back(hardware: Hardware, armed: Armed) -> dict[str, str]:
             failed[card.pci] = str(error)
     actions: list[Action] = [FreezeWork(is_frozen=False)]
     cap_w = hardware.cpu_cap_w()
-    if armed.cpu_cap_w is not None and cap_w is not None and abs(cap_w - armed.cpu_cap_w) > CPU_TOLERANCE_W:
+    if armed.cpu_cap_w is not None and cap_w is not None and abs(cap_w - armed.cpu_cap_w) > CAP_TOLERANCE_W:
         actions.append(SetCpuCap(armed.cpu_cap_w))
     failed |= {fault.device: fault.reason for fault in hardware.failsafe(actions)}
     hardware.release()

@@ -12,6 +12,8 @@ from typing import Any
 from tinybox.core.errors import TinyboxError
 from tinybox.core.table import read_table
 
+FAILSAFE_LIST = "failsafe.list"  # in the run folder
+
 
 @dataclass(frozen=True, slots=True)
 class CircuitConfig:
@@ -57,6 +59,12 @@ class PowerConfig:
     may_end: bool = True
     may_power_off: bool = True
     cpu_limit_w: float | None = None
+
+    def guarantee_of(self, *, is_commissioned: bool) -> str:
+        """`strict` or `bounded`: what was chosen, or what a box is given that was or was not measured."""
+        if self.guarantee != "auto":
+            return self.guarantee
+        return "bounded" if is_commissioned else "strict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +132,7 @@ class Folders:
     @property
     def failsafe_list(self) -> Path:
         """What the failsafe writes when the daemon falls silent."""
-        return self.run / "failsafe.list"
+        return self.run / FAILSAFE_LIST
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Folders":

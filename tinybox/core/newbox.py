@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 
 from tinybox.core.box import Box, ClockPoint
+from tinybox.core.table import table_text
 
 MARGIN = 1.3  # on watts by clock that are a guess from another card's
 
@@ -63,7 +64,7 @@ def new_box_text(new: NewBox, base: Box) -> str:
         f"title = {json.dumps(f'{len(gpu.slots)} x {gpu.name}')}",
         "",
         "[gpu]",
-        *(f"{key} = {_toml(value)}" for key, value in values.items()),
+        *table_text(values).splitlines(),
         *(_clock_table(gpu, base) if gpu.board_power_max_w is not None else ()),
         "",
         "[cpu]",
@@ -113,8 +114,3 @@ def _curve(gpu: CardFacts, base: Box) -> tuple[ClockPoint, ...]:
         ClockPoint(round(low + (p.clock_mhz - kind.clock_min_mhz) * per_mhz), round(p.board_power_max_w * scale, 1))
         for p in kind.clock_table
     )
-
-
-def _toml(value: object) -> str:
-    """A value as TOML writes it, which for these is as JSON does."""
-    return json.dumps(value)

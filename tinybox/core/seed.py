@@ -11,7 +11,7 @@ from typing import Any
 from tinybox.core.circuit import OUTLETS
 from tinybox.core.config import CircuitConfig, Config, check_config
 from tinybox.core.errors import TinyboxError
-from tinybox.core.table import read_table
+from tinybox.core.table import read_table, table_text
 
 FILE_NAME = "tinybox-seed.toml"
 HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -134,9 +134,6 @@ def network_text(network: Network) -> str:
 
 def _table(name: str, values: Any) -> str:
     """What differs from the defaults, as a TOML table."""
-    lines = []
-    for item in dataclasses.fields(values):
-        value = getattr(values, item.name)
-        if value not in (None, ()) and value != item.default:
-            lines.append(f"{item.name} = {json.dumps(value)}\n")
-    return f"\n[{name}]\n{''.join(lines)}" if lines else ""
+    given = ((item.name, getattr(values, item.name), item.default) for item in dataclasses.fields(values))
+    told = {key: value for key, value, default in given if value not in (None, ()) and value != default}
+    return table_text({name: told}) if told else ""

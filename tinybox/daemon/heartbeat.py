@@ -7,6 +7,8 @@ import socket
 import time
 from pathlib import Path
 
+from tinybox.core.config import FAILSAFE_LIST
+
 log = logging.getLogger("tinyboxd")
 
 
@@ -15,7 +17,7 @@ class Heartbeat:
 
     def __init__(self, folder: Path) -> None:
         self._address = str(folder / "failsafe.sock")
-        self._list = folder / "failsafe.list"
+        self._list = folder / FAILSAFE_LIST
         self._answered_s: float | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)

@@ -155,7 +155,7 @@ D = TypeVar("D", bound=Device)
 
 def _each(label: str, devices: Iterable[D], rows: Iterable[Row[D]]) -> Iterator[Metric]:
     for name, words, value in rows:
-        yield _labelled(name, words, (label,), (((_short(device),), value(device)) for device in devices))
+        yield _labelled(name, words, (label,), (((_short(device.id),), value(device)) for device in devices))
 
 
 def _labelled(
@@ -168,17 +168,17 @@ def _labelled(
     return family
 
 
-def _short(device: Device) -> str:
-    return device.id.partition("/")[2]
+def _short(device_id: str) -> str:
+    return device_id.partition("/")[2]
 
 
 def _info(box: str, snapshot: Snapshot) -> Iterator[Metric]:
     """Words that belong to a device, each in a sample that is 1."""
     build = (box, __version__, platform.python_version())
     yield _labelled("build_info", "What governs which box.", ("box", "version", "python"), ((build, 1),))
-    cards = (((_short(g), g.pci, g.vendor, g.name or ""), 1) for g in snapshot.gpus)
+    cards = (((_short(g.id), g.pci, g.vendor, g.name or ""), 1) for g in snapshot.gpus)
     yield _labelled("gpu_info", "Where a card is and what.", ("gpu", "pci", "vendor", "name"), cards)
-    drives = (((_short(d), d.model or "", d.serial or ""), 1) for d in snapshot.drives)
+    drives = (((_short(d.id), d.model or "", d.serial or ""), 1) for d in snapshot.drives)
     yield _labelled("drive_info", "What a drive is.", ("drive", "model", "serial"), drives)
     arrays = (((r.level or "", r.mount or ""), 1) for r in (snapshot.raid,) if r is not None)
     yield _labelled("raid_info", "What the data array is, and where.", ("level", "mount"), arrays)
@@ -186,7 +186,7 @@ def _info(box: str, snapshot: Snapshot) -> Iterator[Metric]:
 
 def _by_state(snapshot: Snapshot, decision: Decision) -> Iterator[Metric]:
     """State-sets: a sample for every state, 1 where it is the one."""
-    cards = (((_short(g), state), state == g.state) for g in snapshot.gpus for state in GpuState)
+    cards = (((_short(g.id), state), state == g.state) for g in snapshot.gpus for state in GpuState)
     yield _labelled("gpu_state", "1 for the state that a card is in.", ("gpu", "state"), cards)
     state = None if snapshot.raid is None else snapshot.raid.state
     arrays = (((one,), one == state) for one in dict.fromkeys((*RAID_STATES, state)) if state and one)
@@ -198,7 +198,7 @@ def _by_state(snapshot: Snapshot, decision: Decision) -> Iterator[Metric]:
 
 
 def _about_grants_and_alerts(decision: Decision) -> Iterator[Metric]:
-    grants = (((grant.gpu.partition("/")[2],), grant.board_w) for grant in decision.power.grants)
+    grants = (((_short(grant.gpu),), grant.board_w) for grant in decision.power.grants)
     yield _labelled("gpu_grant_watts", "The most board power under the limits in force.", ("gpu",), grants)
     counts = (((one,), sum(alert.severity is one for alert in decision.alerts)) for one in Severity)
     yield _labelled("alerts", "What a person should know; 'tinybox status' has the words.", ("severity",), counts)
@@ -220,5 +220,5 @@ def _counted(totals: Totals, snapshot: Snapshot) -> Iterator[Metric]:
     media = CounterMetricFamily("tinybox_drive_media_errors", "Errors that a drive found.", labels=("drive",))
     for drive in snapshot.drives:
         if drive.media_errors is not None:
-            media.add_metric((_short(drive),), drive.media_errors)
+            media.add_metric((_short(drive.id),), drive.media_errors)
     yield from (writes, steps, media)

@@ -18,10 +18,10 @@ from tinybox.core.errors import HardwareError
 from tinybox.core.redaction import Known, Redactor
 from tinybox.hw.host import COMMAND_TIMEOUT_S, UNREADABLE, AbsentError, Attribute, Host, PsutilValues, command_slug
 from tinybox.hw.nvme import NVME
+from tinybox.hw.owner import PEOPLE_UIDS
 from tinybox.hw.pcie import DEVICES
 
 MOST_LINKS = 40
-PEOPLE_UIDS = range(1000, 60000)  # the others are the system's own accounts (Debian policy 9.2.2)
 DMI = "sys/class/dmi/id"
 UNITS = ("tinyboxd", "tinybox-failsafe", "tinybox-raid", "tinybox-safe-limits", "tinybox-seed")
 JOURNAL = (

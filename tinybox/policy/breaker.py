@@ -7,6 +7,7 @@ dθ/dt = (i² − θ)/τ with i in multiples of the rating; it trips at `Circuit
 import math
 
 from tinybox.core.circuit import Circuit
+from tinybox.policy.lag import toward
 
 MOST = 1e6  # times the rating: no finite figure may overflow
 
@@ -14,7 +15,7 @@ MOST = 1e6  # times the rating: no finite figure may overflow
 def heat_after(heat: float, amps: float, seconds: float, circuit: Circuit) -> float:
     """θ after carrying `amps` for so long."""
     target = min(amps / circuit.rating_a, MOST) ** 2
-    return target + (heat - target) * math.exp(-seconds / circuit.tau_s)
+    return toward(heat, target, seconds, circuit.tau_s)
 
 
 def share_of_trip(heat: float, circuit: Circuit) -> float:

@@ -12,6 +12,7 @@ from tinybox.core.config import Config, GpuConfig
 from tinybox.core.decision import Alert
 from tinybox.core.snapshot import Gpu, GpuState, Severity, Snapshot
 from tinybox.policy.envelope import Envelope, Known, board_max_w
+from tinybox.policy.lag import toward
 
 SETTLE_S = 1.0  # from reading a lower limit back until the card obeys it (RDNA3: 95 % within a second)
 SENSOR_LAG_S = 0.1
@@ -266,14 +267,13 @@ def _learned(  # noqa: PLR0913, PLR0917
     if gpu.cap_w is not None:
         full_w = min(full_w, gpu.cap_w / kind.socket_to_board)
     table_now_w = busy * max(0.0, full_w - kind.board_power_idle_w)
-    late = 1 - math.exp(-elapsed_s / SENSOR_LAG_S)
-    table_w = memory.table_w + (table_now_w - memory.table_w) * late
+    table_w = toward(memory.table_w, table_now_w, elapsed_s, SENSOR_LAG_S)
     activity = memory.activity
     if is_known and table_w > LEARN_LEAST_W and busy > BUSY_LEAST:
         seen = min(1.6, max(0.1, (watts - kind.board_power_idle_w) / table_w))
         # While clock or load move, watts and table are not of the same moment.
         if abs(table_now_w - table_w) < 0.04 * table_w:
-            activity += (seen - activity) * (1 - math.exp(-elapsed_s / (RISE_S if seen > activity else FALL_S)))
+            activity = toward(activity, seen, elapsed_s, RISE_S if seen > activity else FALL_S)
     changed = abs(busy - memory.level) > CHANGE
     return replace(
         memory,
@@ -283,7 +283,7 @@ def _learned(  # noqa: PLR0913, PLR0917
         since_s=now_s if changed else memory.since_s,
         table_w=table_w,
         activity=activity,
-        busy_mean=busy + (memory.busy_mean - busy) * math.exp(-elapsed_s / BUSY_MEAN_S),
+        busy_mean=toward(memory.busy_mean, busy, elapsed_s, BUSY_MEAN_S),
         busy_s=now_s if busy > BUSY_LEAST else memory.busy_s,
         budget=min(WRITES_BURST, memory.budget + WRITES_PER_S * elapsed_s),
     )

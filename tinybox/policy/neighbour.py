@@ -4,10 +4,10 @@ The wiring drops volts with amps. What our own amps explain is taken off; a step
 the ohms that our own steps have taught. Slow changes are the utility's, and not a neighbour.
 """
 
-import math
 from dataclasses import dataclass, replace
 
 from tinybox.core.circuit import Circuit
+from tinybox.policy.lag import toward
 
 OHM_NOMINAL, OHM_LEAST, OHM_MOST = 0.2, 0.08, 0.5  # at 120 V; some 15 m of AWG 14 there and back
 OWN_STEP_A = 2.5  # of our own: big enough to learn from
@@ -61,53 +61,62 @@ def watch(
     if memory.time_s is None or memory.rest_v is None or not 0 <= now_s - memory.time_s <= 5.0:
         return _afresh(now_s, line_v, amps, memory)
     elapsed_s = now_s - memory.time_s
-    own_a = amps - memory.amps
-    ohm, lessons = _lesson(line_v - memory.volts, own_a, memory)
-    rest_v = line_v + ohm * amps
-    gap_v = memory.rest_v - rest_v  # volts that are missing and not ours
-    quick_v = memory.fast_v - rest_v
+    taught = _taught(line_v, amps, memory)
+    step_v, rest_v = _step(memory.rest_v, line_v, amps, elapsed_s, circuit, taught)
+    if step_v > MOST_OF_RATING * circuit.rating_a * taught.ohm:
+        return _afresh(now_s, line_v, amps, taught)
+    now_v, slow_line_v = line_v + taught.ohm * amps, memory.slow_line_v
+    if step_v == 0:  # while a neighbour is there the volts without it are only remembered
+        rest_v = toward(rest_v, now_v, elapsed_s, REST_TAU_S)
+        slow_line_v = toward(slow_line_v, line_v, elapsed_s, REST_TAU_S)
+    return NeighbourMemory(
+        time_s=now_s,
+        rest_v=rest_v,
+        amps=amps,
+        volts=line_v,
+        ohm=taught.ohm,
+        lessons=taught.lessons,
+        step_v=step_v,
+        fast_v=toward(memory.fast_v, now_v, elapsed_s, QUICK_S),
+        fast_line_v=toward(memory.fast_line_v, line_v, elapsed_s, QUICK_S),
+        slow_line_v=slow_line_v,
+        mid_v=toward(memory.mid_v, now_v, elapsed_s, MID_TAU_S),
+    )
+
+
+def _step(
+    rest_v: float, line_v: float, amps: float, elapsed_s: float, circuit: Circuit, memory: NeighbourMemory
+) -> tuple[float, float]:
+    """Volts that somebody else takes, and the resting volts that this is seen from."""
+    ohm, step_v = memory.ohm, memory.step_v
+    now_v = line_v + ohm * amps
+    gap_v, mean_gap_v = rest_v - now_v, rest_v - memory.fast_v  # volts that are missing and not ours
+    if step_v > 0:
+        has_gone = gap_v < 0.5 * step_v and mean_gap_v < 0.5 * step_v
+        return 0.0 if has_gone else max(step_v, gap_v), rest_v
+    quick_v = memory.fast_v - now_v
     threshold_v = max(STEP_SHARE * circuit.volts, LEAST_A * ohm)
-    step_v = memory.step_v
     # A stiff line (a UPS) does not rise as our amps fall: volts that stayed are nobody's step.
     own_fall_a = (memory.fast_v - memory.fast_line_v) / ohm - amps
     is_stiff = own_fall_a > OWN_STILL_A and memory.fast_line_v - line_v < 0.5 * threshold_v
-    is_still = abs(own_a) <= OWN_STILL_A and not is_stiff
-    # What was a moment ago was so for seconds, in looks close enough to know.
-    is_calm = elapsed_s <= 0.5 * QUICK_S and abs(memory.mid_v - memory.fast_v) <= 0.5 * threshold_v
-    # Under a load that swings we are never still: the means of a moment, in which swings cancel out, show a step too.
-    mean_gap_v = memory.rest_v - memory.fast_v
-    mean_fall_a = (memory.rest_v - memory.slow_line_v - memory.fast_v + memory.fast_line_v) / ohm
-    is_swinging = abs(mean_fall_a) <= MEAN_STILL_A or memory.slow_line_v - memory.fast_line_v >= 0.5 * threshold_v
-    mean_threshold_v = max(MEAN_STEP_SHARE * circuit.volts, MEAN_LEAST_A * ohm)
-    kept_v = memory.rest_v
-    if step_v == 0 and is_still and gap_v >= threshold_v and quick_v >= 0.6 * threshold_v:
-        step_v = gap_v
-    elif step_v == 0 and is_still and is_calm and abs(own_fall_a) <= OWN_STILL_A and quick_v >= threshold_v:
-        step_v, kept_v = quick_v, memory.fast_v  # ohms that nobody has learned yet may have led the slow one astray
-    elif (
-        step_v == 0
-        and is_swinging
-        and mean_gap_v >= mean_threshold_v
-        and memory.mid_v - memory.fast_v >= TAPS_SHARE * mean_threshold_v
-    ):
-        step_v = mean_gap_v
-    elif step_v > 0 and gap_v < 0.5 * step_v and mean_gap_v < 0.5 * step_v:
-        step_v = 0.0
-    elif step_v > 0 and gap_v > step_v:
-        step_v = gap_v
-    if step_v > MOST_OF_RATING * circuit.rating_a * ohm:
-        return _afresh(now_s, line_v, amps, replace(memory, ohm=ohm, lessons=lessons))
-    # While a neighbour is there the volts without it are only remembered.
-    tau_s = REST_TAU_S if step_v == 0 else math.inf
-    rest_kept_v = kept_v + (rest_v - kept_v) * (1 - math.exp(-elapsed_s / tau_s))
-    quick = 1 - math.exp(-elapsed_s / QUICK_S)
-    fast_v = memory.fast_v + (rest_v - memory.fast_v) * quick
-    fast_line_v = memory.fast_line_v + (line_v - memory.fast_line_v) * quick
-    mid_v = memory.mid_v + (rest_v - memory.mid_v) * (1 - math.exp(-elapsed_s / MID_TAU_S))
-    slow_line_v = memory.slow_line_v + (line_v - memory.slow_line_v) * (1 - math.exp(-elapsed_s / tau_s))
-    return NeighbourMemory(
-        now_s, rest_kept_v, amps, line_v, ohm, lessons, step_v, fast_v, fast_line_v, slow_line_v, mid_v
-    )
+    if abs(amps - memory.amps) <= OWN_STILL_A and not is_stiff:
+        if gap_v >= threshold_v and quick_v >= 0.6 * threshold_v:
+            return gap_v, rest_v
+        # What was a moment ago was so for seconds, in looks close enough to know.
+        is_calm = elapsed_s <= 0.5 * QUICK_S and abs(memory.mid_v - memory.fast_v) <= 0.5 * threshold_v
+        if is_calm and abs(own_fall_a) <= OWN_STILL_A and quick_v >= threshold_v:
+            return quick_v, memory.fast_v  # ohms that nobody has learned yet may have led the slow one astray
+    return mean_gap_v if _is_step_of_means(mean_gap_v, threshold_v, circuit, memory) else 0.0, rest_v
+
+
+def _is_step_of_means(mean_gap_v: float, threshold_v: float, circuit: Circuit, memory: NeighbourMemory) -> bool:
+    """Under a load that swings we are never still: the means of a moment, in which swings cancel out, show a step."""
+    line_fall_v = memory.slow_line_v - memory.fast_line_v
+    mean_fall_a = (mean_gap_v - line_fall_v) / memory.ohm
+    if abs(mean_fall_a) > MEAN_STILL_A and line_fall_v < 0.5 * threshold_v:
+        return False
+    least_v = max(MEAN_STEP_SHARE * circuit.volts, MEAN_LEAST_A * memory.ohm)
+    return mean_gap_v >= least_v and memory.mid_v - memory.fast_v >= TAPS_SHARE * least_v
 
 
 def _afresh(now_s: float, line_v: float, amps: float, memory: NeighbourMemory) -> NeighbourMemory:
@@ -116,9 +125,10 @@ def _afresh(now_s: float, line_v: float, amps: float, memory: NeighbourMemory) -
     return NeighbourMemory(now_s, rest_v, amps, line_v, memory.ohm, memory.lessons, 0.0, rest_v, line_v, line_v, rest_v)
 
 
-def _lesson(more_v: float, own_a: float, memory: NeighbourMemory) -> tuple[float, int]:
-    """The ohms after one more look, and how many looks have taught: those with a step of our own, and nobody else's."""
-    ohm, lessons = memory.ohm, memory.lessons
+def _taught(line_v: float, amps: float, memory: NeighbourMemory) -> NeighbourMemory:
+    """The memory with its ohms after one more look: those with a step of our own teach, and nobody else's."""
+    own_a, more_v = amps - memory.amps, line_v - memory.volts
     if abs(own_a) < OWN_STEP_A or memory.step_v > 0 or not OHM_LEAST <= -more_v / own_a <= OHM_MOST:
-        return ohm, lessons
-    return ohm + (-more_v / own_a - ohm) * max(LEARN, 1 / (lessons + 1)), lessons + 1
+        return memory
+    ohm = memory.ohm + (-more_v / own_a - memory.ohm) * max(LEARN, 1 / (memory.lessons + 1))
+    return replace(memory, ohm=ohm, lessons=memory.lessons + 1)

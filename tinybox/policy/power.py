@@ -94,10 +94,13 @@ def share_power(
         actions, cards, reason = _share_bounded(state)
     else:
         is_hot = share_of_trip(state.heat, circuit) >= FREEZE_AT  # the floor first: it may help
-        pool_w, budget_w = state.pool_w, state.budget_w
-        trim_now = 0.0 if is_hot else trim
         actions, cards, reason = share_strict(
-            state.cards, box.gpu, pool_w=pool_w, trim=trim_now, budget_w=budget_w, now_s=snapshot.time_s
+            state.cards,
+            box.gpu,
+            pool_w=state.pool_w,
+            trim=0.0 if is_hot else trim,
+            budget_w=state.budget_w,
+            now_s=snapshot.time_s,
         )
     resort, more, ladder_reason, ladder = climb(snapshot, _heat(state), _hopes(state), config.power, memory.ladder)
     if not snapshot.is_armed:  # nothing of this is done: nothing of it may be remembered
@@ -118,8 +121,7 @@ def share_power(
 
 def guarantee_of(snapshot: Snapshot, config: Config, commission: Commission | None, alerts: list[Alert]) -> Guarantee:
     """The guarantee in force: bounded only while the failsafe answers."""
-    wanted = config.power.guarantee
-    if wanted == "strict" or (wanted == "auto" and commission is None):
+    if config.power.guarantee_of(is_commissioned=commission is not None) == "strict":
         return Guarantee.STRICT
     if snapshot.failsafe_age_s is None or snapshot.failsafe_age_s > FAILSAFE_LATE_S:
         reason = "the failsafe does not answer: limits are strict until it does ('systemctl status tinybox-failsafe')"

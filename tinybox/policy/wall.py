@@ -13,6 +13,7 @@ from tinybox.core.box import Box
 from tinybox.core.circuit import Circuit
 from tinybox.core.decision import Alert, WallSource
 from tinybox.core.snapshot import Psu, Severity, Snapshot
+from tinybox.policy.lag import toward
 
 MEAN_OVER_S = 1.0
 METER_LAG_S = 0.25
@@ -106,8 +107,8 @@ def read_wall(
     alerts: list[Alert] = []
     elapsed_s = max(0.0, snapshot.time_s - memory.time_s) if memory.time_s is not None else math.inf
     parts_w = parts.dc_w / box.psu.efficiency_nominal
-    late_w = _toward(memory.parts_late_w, parts_w, elapsed_s, METER_LAG_S)
-    slow_w = _toward(memory.parts_slow_w, parts_w, elapsed_s, BMC_LAG_S)
+    late_w = toward(memory.parts_late_w, parts_w, elapsed_s, METER_LAG_S)
+    slow_w = toward(memory.parts_slow_w, parts_w, elapsed_s, BMC_LAG_S)
     meters = tuple(_watch(psu, memory.meters, late_w, snapshot.time_s) for psu in snapshot.psus)
     psu_w, bmc_w = _psu_sum_w(snapshot, meters, late_w, box, alerts), _plausible(snapshot.bmc.wall_w, box)
     meter, bmc = memory.meter, memory.bmc
@@ -119,31 +120,27 @@ def read_wall(
     trust = (meter.ratio if meter else 1.0, bmc.ratio if bmc else 1.0)
     highest = memory.highest
     if psu_w is not None and abs(trust[0] - 1) <= PARTS_FRACTION:
-        faded = trust[0] if highest is None else _toward(highest, trust[0], elapsed_s, HIGHEST_TAU_S)
-        highest = max(trust[0], faded)
+        highest = _highest(highest, trust[0], elapsed_s)
     if is_between and psu_w is not None and memory.meter is not None:
         # A step since the last look was somewhere in between: the meters themselves show how late they are.
         low_w, high_w = sorted((memory.parts_late_w, parts_w))
         late_w = min(max(psu_w / memory.meter.ratio, low_w), high_w)
-    differ_s = memory.differ_s
-    if psu_w is None or bmc_w is None or not _differ(trust, late_w):
-        differ_s = None
-    elif differ_s is None:
-        differ_s = snapshot.time_s
-    elif snapshot.time_s - differ_s >= DIFFER_S:  # a controller answers seconds late: that alone is no contradiction
+    differ_s = None
+    if psu_w is not None and bmc_w is not None and _differ(trust, late_w):
+        differ_s = memory.differ_s if memory.differ_s is not None else snapshot.time_s
+    differ_for_s = snapshot.time_s - differ_s if differ_s is not None else 0.0
+    if differ_for_s >= DIFFER_S:  # a controller answers seconds late: that alone is no contradiction
         words = f"supplies say {trust[0] * late_w:.0f} W at the wall, the BMC says {trust[1] * late_w:.0f} W"
         alerts.append(Alert("power", Severity.WARNING, words))
     vouches = bmc is not None and bmc.for_s >= BMC_TRUST_S and not _differ(trust, late_w)
     level_w, source = _vote((psu_w, bmc_w), late_w, trust, highest, alerts, vouches=vouches)
-    if bmc is not None and differ_s is not None and snapshot.time_s - differ_s >= HIGHER_S:
+    if bmc is not None and differ_for_s >= HIGHER_S:
         # Within what the parts may be off nobody can say which of the two is right.
         level_w = max(level_w, late_w * min(bmc.ratio, 1 + PARTS_FRACTION))
     now_w = max(0.0, level_w + (parts_w - late_w))
-    mean_w = now_w if memory.mean_w is None else _toward(memory.mean_w, now_w, elapsed_s, MEAN_OVER_S / 2)
+    mean_w = now_w if memory.mean_w is None else toward(memory.mean_w, now_w, elapsed_s, MEAN_OVER_S / 2)
     line_v = _line_v(snapshot, circuit, alerts)
-    volts = line_v if line_v is not None else _remembered_v(memory, circuit)
-    # A voltmeter that lies upwards must not make the amps look few.
-    amps = now_w / (min(volts, circuit.volts * (1 + LINE_SAG)) * circuit.power_factor)
+    amps = now_w / (_amps_volts(line_v, memory, circuit) * circuit.power_factor)
     kept = WallMemory(
         time_s=snapshot.time_s,
         parts_w=parts_w,
@@ -160,10 +157,20 @@ def read_wall(
     return WallReading(now_w, mean_w, amps, source, trust[0] - 1, line_v, tuple(alerts)), kept
 
 
-def _remembered_v(memory: WallMemory, circuit: Circuit) -> float:
-    """Line volts that nobody measures: somewhat less than they were, else the least a house may have under load."""
-    least_v = circuit.volts * (1 - LINE_SAG - LINE_DROP)
-    return least_v if memory.line_v is None else max(least_v, FORGOTTEN * memory.line_v)
+def _highest(known: float | None, ratio: float, elapsed_s: float) -> float:
+    """The highest ratio of meters to parts of late."""
+    return ratio if known is None else max(ratio, toward(known, ratio, elapsed_s, HIGHEST_TAU_S))
+
+
+def _amps_volts(line_v: float | None, memory: WallMemory, circuit: Circuit) -> float:
+    """Line volts for the amps: a voltmeter that lies upwards must not make them look few.
+
+    Unmeasured, somewhat less than they were, else the least a house may have under load.
+    """
+    if line_v is None:
+        least_v = circuit.volts * (1 - LINE_SAG - LINE_DROP)
+        line_v = least_v if memory.line_v is None else max(least_v, FORGOTTEN * memory.line_v)
+    return min(line_v, circuit.volts * (1 + LINE_SAG))
 
 
 def _compared(
@@ -174,12 +181,8 @@ def _compared(
         return known
     if known is None:
         return Comparison(said_w, parts_w)
-    said_mean_w = _toward(known.said_w, said_w, elapsed_s, over_s)
-    return Comparison(said_mean_w, _toward(known.parts_w, parts_w, elapsed_s, over_s), known.for_s + elapsed_s)
-
-
-def _toward(value: float, target: float, elapsed_s: float, tau_s: float) -> float:
-    return target + (value - target) * math.exp(-elapsed_s / tau_s)
+    said_mean_w = toward(known.said_w, said_w, elapsed_s, over_s)
+    return Comparison(said_mean_w, toward(known.parts_w, parts_w, elapsed_s, over_s), known.for_s + elapsed_s)
 
 
 def _plausible(watts: float | None, box: Box) -> float | None:

@@ -54,6 +54,11 @@ class Place:
         return self.folder / "etc" / "config.toml"
 
     @property
+    def state(self) -> Path:
+        """What the suite remembers of this twin."""
+        return self.folder / "state"
+
+    @property
     def settings(self) -> Path:
         """How this twin was started, for `twin env`."""
         return self.folder / "settings.json"
@@ -67,7 +72,7 @@ class Place:
             "TINYBOX_LIVE": settings["live"],
             "TINYBOX_CONFIG": str(self.config),
             "TINYBOX_RUN_DIR": settings["run_dir"],
-            "TINYBOX_STATE_DIR": str(self.folder / "state"),
+            "TINYBOX_STATE_DIR": str(self.state),
         }
 
     def shell_lines(self) -> str:

@@ -255,7 +255,7 @@ def write_settings(place: Place, twin: Twin, *, real_storage: bool, run_dir: str
         bmc = f'interface = "lanplus"\nport = {twin.bmc.port}\ncipher_suite = 3\nuser = "{USER}"\n'
         bmc += f'password_file = "{twin.bmc.password_file}"\n'
     # There is no wiring to protect from a mistake: a twin is governed from the start.
-    save_armed(place.folder / "state", Armed(is_armed=True, since_unix_s=round(time.time(), 3)))
+    save_armed(place.state, Armed(is_armed=True, since_unix_s=round(time.time(), 3)))
     place.config.parent.mkdir(parents=True, exist_ok=True)
     place.config.write_text(f'box = "{twin.box.name}"\n\n[bmc]\n{bmc}')
     lines = "".join(f"{key}={value}\n" for key, value in place.environment().items())
