@@ -1,79 +1,52 @@
 """The baseboard controller: a real `ipmi_sim`, whose sensors read files that the plant writes."""
 
+import math
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from tinybox.core.errors import TinyboxError
 from tinybox.twin.plant import Plant
+from tinybox.twin.sensors import sensors_of
 
-TEMPERATURE, VOLTAGE, FAN, POWER = 0x01, 0x02, 0x04, 0x0B  # IPMI sensor types
-DEGREES, VOLTS, WATTS, RPM = 1, 4, 6, 18  # IPMI units
-RPM_STEP, WATT_STEP = 20, 8  # a reading has 8 bits
 USER = "twin"
-STATES = "000111111000000"  # threshold events both ways: without them ipmi_sim calls a sensor disabled
+READING_NOISE_W = 1.5  # of the controller's own wattmeter, this way and that
+LOG_ENTRIES, LOG_FULL = 1000, 950  # the log's size, and what fills it so far that it ought to be cleared
+BOOT_ENTRY = "0x04 0x1f 0x00 0x6f 0x01 0xff 0xff\n"  # OS boot, C: boot completed: a log fills with such
+OTHER_DUTY = 60  # percent that somebody else's program has set
+TOOL_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Sensor:
-    """One sensor of the controller: `step` units to a count."""
+class BmcBoard:
+    """A maker's controller: its enterprise number, and the family of its fan commands."""
 
-    number: int
-    name: str
-    kind: int
-    unit: int
-    step: int
-    value: Callable[[], float]
+    maker: int
+    family: str
 
 
-def sensors_of(plant: Plant) -> tuple[Sensor, ...]:
-    """What the box's controller measures."""
-
-    def fan(i: int) -> Sensor:
-        return Sensor(i + 1, f"FAN{i + 1}", FAN, RPM, RPM_STEP, lambda: plant.chassis_rpm[i])
-
-    def psu(i: int, number: int) -> Sensor:
-        return Sensor(
-            number, f"PSU{i + 1} PIN", POWER, WATTS, WATT_STEP, lambda: plant.psu_in_w[i] * plant.kind.psu.bmc_gain
-        )
-
-    fans = [fan(i) for i in range(plant.box.fans.count)]
-    first = len(fans) + 1
-    return (
-        *fans,
-        Sensor(first, "CPU TEMP", TEMPERATURE, DEGREES, 1, lambda: plant.cpu_c),
-        Sensor(first + 1, "INLET TEMP", TEMPERATURE, DEGREES, 1, lambda: plant.inlet_c),
-        Sensor(first + 2, "PSU1 VIN", VOLTAGE, VOLTS, 1, lambda: plant.volt_reading),
-        *(psu(i, first + 3 + i) for i in range(plant.box.psu.count)),
-    )
-
-
-def full_sensor_record(sensor: Sensor) -> bytes:
-    """A full sensor record (IPMI 2.0, table 43-1): linear, unsigned, no offset, readable thresholds."""
-    name = sensor.name.encode("ascii")
-    body = bytearray(43)
-    body[0:3] = bytes((0x20, 0x00, sensor.number))  # owner, channel, number
-    body[3:5] = bytes((0x07, sensor.number))  # entity: system board
-    body[5:9] = bytes((0x7F, 0x68, sensor.kind, 0x01))  # initialisation, capabilities, type, threshold based
-    body[13:15] = bytes((0x3F, 0x3F))
-    body[16] = sensor.unit
-    body[19] = sensor.step  # M
-    body[42] = 0xC0 | len(name)
-    return bytes((0, 0, 0x51, 0x01, len(body) + len(name))) + bytes(body) + name
+BOARDS = {
+    "asrock-ast2500": BmcBoard(49622, "ast2500"),
+    "asrock-ast2600": BmcBoard(49622, "ast2600"),
+    "supermicro": BmcBoard(10876, "supermicro"),
+    "plain": BmcBoard(0, "none"),
+}
 
 
 class BmcSimulator:
     """`ipmi_sim` in a folder of its own. `serial` is where QEMU's BMC connects; lanplus listens on loopback."""
 
-    def __init__(self, folder: Path, plant: Plant, serial: tuple[str, int] | None) -> None:
+    def __init__(self, folder: Path, plant: Plant, serial: tuple[str, int] | None, board: str) -> None:
         self._folder = folder
         self._plant = plant
         self._serial = serial
+        self._board = BOARDS[board]
+        self._is_stopped = self._is_full = False
         self._sensors = sensors_of(plant)
         self._process: subprocess.Popen[bytes] | None = None
         self.has_oem = False
@@ -108,22 +81,59 @@ class BmcSimulator:
         self._spawn()
 
     def feed(self) -> None:
-        """Let the sensors show the plant as it is, and the plant obey the controller's fan duty."""
-        for sensor in self._sensors:
-            self._put(f"s{sensor.number}", f"{max(0, round(sensor.value()))}\n")
-        self._put("wall_w", f"{round(self._plant.bmc_reading_w())}\n")
+        """Let the sensors show the plant as it is, and the plant obey whoever drives the fans."""
+        plant = self._plant
+        if "bmc:stale" not in plant.broken:
+            for sensor in self._sensors:
+                self._put(f"s{sensor.number}", f"{max(0, round(sensor.value()))}\n")
+            noise_w = READING_NOISE_W * math.sin(2.1 * plant.time_s) if plant.has_power else 0.0
+            self._put("wall_w", f"{max(0, round(plant.bmc_reading_w() + noise_w))}\n")
+        self._put("fan_now", f"{round(plant.fan_share * 100)}\n")
+        if "bmc:fans-taken" in plant.broken:
+            self._put("taken", f"{OTHER_DUTY}\n")
+            plant.chassis_duty = OTHER_DUTY / 100
+            return
+        (self._folder / "taken").unlink(missing_ok=True)
+        plant.chassis_duty = self._duty()
+
+    def _duty(self) -> float | None:
+        """What its fan commands ask for; None: automatic."""
         try:
             duty = (self._folder / "fan_duty").read_text().strip()
         except OSError:
-            return
-        self._plant.chassis_duty = int(duty) / 100 if duty.isdecimal() else None
+            return None
+        return int(duty) / 100 if duty.isdecimal() else None
 
-    def set_dead(self, is_dead: bool) -> None:
-        """Kill the controller, or bring it back."""
-        if is_dead:
-            self.stop()
-        elif self._process is None:
-            self._spawn()
+    def follow_faults(self) -> None:
+        """Fall silent, wake up, fill the log or have it cleared, as the plant's faults are now."""
+        is_dead, is_full = "bmc:dead" in self._plant.broken, "bmc:sel-full" in self._plant.broken
+        if self._process is not None and is_dead != self._is_stopped:
+            # Its firmware hangs: what it remembers is there again when it goes on.
+            self._process.send_signal(signal.SIGSTOP if is_dead else signal.SIGCONT)
+            self._is_stopped = is_dead
+        if is_full != self._is_full:
+            self._is_full = is_full
+            threading.Thread(target=self._fill_log if is_full else self._clear_log, daemon=True).start()
+
+    def _fill_log(self) -> None:
+        entries = self._folder / "entries"
+        entries.write_text(BOOT_ENTRY * LOG_FULL)
+        self._tool("sel", "add", str(entries))
+
+    def _clear_log(self) -> None:
+        self._tool("sel", "clear")
+
+    def _tool(self, *words: str) -> None:
+        """As somebody with the password would, over the network."""
+        address = ("-I", "lanplus", "-H", "127.0.0.1", "-p", str(self.port), "-C", "3", "-U", USER)
+        command = ["ipmitool", *address, "-f", str(self.password_file), *words]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            print(f"bmc: {' '.join(words)}: {error}", flush=True)
+            return
+        if done.returncode != 0:
+            print(f"bmc: {' '.join(words)}: {done.stderr.strip()}", flush=True)
 
     def stop(self) -> None:
         """End the simulator."""
@@ -176,22 +186,17 @@ class BmcSimulator:
             lines.append(f"  serial 15 {self._serial[0]} {self._serial[1]} codec VM")
         lines.append(f'  user 2 true "{USER}" "{password}" admin 10 none md2 md5 straight')
         if module is not None:
-            lines.append(f'  loadlib "{module}" "{self._folder}"')
+            lines.append(f'  loadlib "{module}" "{self._board.family}:{self._folder}"')
         return "\n".join(lines) + "\n"
 
     def _emulation(self) -> str:
         lines = [
             "mc_setbmc 0x20",
-            "mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x00d1c1 0x1234 persist_sdr",
-            "sel_enable 0x20 1000 0x0a",
+            f"mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x{self._board.maker:06x} 0x1234 persist_sdr",
+            f"sel_enable 0x20 {LOG_ENTRIES} 0x0a",
         ]
         for sensor in self._sensors:
-            where = f"0x20 0 {sensor.number}"
-            file = self._folder / f"s{sensor.number}"
-            lines.append(f'sensor_add {where} 0x{sensor.kind:02x} 0x01 poll 1000 file "{file}" div={sensor.step}')
-            lines.append(f"sensor_set_event_support {where} enable scanning per-state {' '.join([STATES] * 4)}")
-            record = " ".join(f"0x{byte:02x}" for byte in full_sensor_record(sensor))
-            lines.append(f"main_sdr_add 0x20 {record}")
+            lines += sensor.commands(str(self._folder / f"s{sensor.number}"))
         lines.append("mc_enable 0x20")
         return "\n".join(lines) + "\n"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tinybox.core.box import Box, load_table
+from tinybox.core.box import Box, card_tables, load_table
 from tinybox.core.errors import TinyboxError
 from tinybox.core.table import read_table
 
@@ -136,6 +136,31 @@ class BreakerPlant:
 
 
 @dataclass(frozen=True, slots=True)
+class NoisePlant:
+    """The room, and one fan of each group at the box's reference speeds, at the listener; decibels per decade."""
+
+    floor_dba: float
+    chassis_ref_dba: float
+    chassis_slope_db: float
+    gpu_ref_dba: float
+    gpu_slope_db: float
+
+
+@dataclass(frozen=True, slots=True)
+class AirPlant:
+    """Air: what chassis fans move, what neighbours warm, what the room becomes; and what the fans themselves do."""
+
+    flow_exponent: float
+    neighbour_k_per_w: float
+    room_k_per_w: float
+    room_tau_s: float
+    stall_share: float
+    dead_share: float
+    fan_dead_rpm: float
+    dust: float
+
+
+@dataclass(frozen=True, slots=True)
 class PlantKind:
     """The whole plant, drawn: one GpuPlant for each slot."""
 
@@ -145,6 +170,8 @@ class PlantKind:
     psu: PsuPlant
     line: LinePlant
     breaker: BreakerPlant
+    noise: NoisePlant
+    air: AirPlant
 
     @property
     def gpu(self) -> GpuPlant:
@@ -164,15 +191,22 @@ def load_plant(box: Box, seed: int | None = None, own: Path | None = None) -> Pl
         return band.value if seed is None else source.uniform(band.low, band.high)
 
     try:
-        gpus = tuple(_drawn(GpuPlant, plant["gpu"], draw, f"{path}: plant.gpu") for _ in box.gpu.slots)
+        tables = card_tables(table, "plant", where=str(path), own=own) or [plant["gpu"]]
+        gpus = tuple(
+            _drawn(GpuPlant, one, draw, f"{path}: plant.gpu")
+            for kind, one in zip(box.gpus, tables, strict=True)
+            for _ in kind.slots
+        )
         cpu = _drawn(CpuPlant, plant["cpu"], draw, f"{path}: plant.cpu")
         rest = _drawn(RestPlant, plant["rest"], draw, f"{path}: plant.rest")
         psu = _drawn(PsuPlant, plant["psu"], draw, f"{path}: plant.psu")
         line = _drawn(LinePlant, plant["line"], draw, f"{path}: plant.line")
         breaker = _breaker(plant["breaker"], source if seed is not None else None, f"{path}: plant.breaker")
+        noise = _drawn(NoisePlant, plant["noise"], draw, f"{path}: plant.noise")
+        air = _drawn(AirPlant, plant["air"], draw, f"{path}: plant.air")  # last: older seeds draw as they did
     except KeyError as error:
         raise TinyboxError(f"{path}: table 'plant.{error.args[0]}' is missing", hint="compare with red.toml") from None
-    return PlantKind(gpus, cpu, rest, psu, line, breaker)
+    return PlantKind(gpus, cpu, rest, psu, line, breaker, noise, air)
 
 
 def bands_of(box: Box, own: Path | None = None) -> dict[str, Band]:

@@ -18,6 +18,10 @@ from tinybox.twin.server import unmount
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
+MADE = (  # in a twin's folder; what is not ours stays
+    *("root", "bmc", "etc", "run", "state", "lib", "graphics", "dev"),
+    *("twin.log", "twin.sock", "twin.pid", "settings.json", "env"),
+)
 
 
 def server_command(place: Place, box: str, extra: tuple[str, ...]) -> list[str]:
@@ -80,7 +84,7 @@ def stop(place: Place) -> None:
             _ended(place, STOP_TIMEOUT_S)
     unmount(place.root)
     _end_orphaned_bmc(place)
-    for name in ("root", "bmc", "etc", "run", "state", "twin.log", "twin.sock", "twin.pid", "settings.json", "env"):
+    for name in MADE:
         _remove(place.folder / name)
     with contextlib.suppress(OSError):
         place.folder.rmdir()

@@ -9,10 +9,27 @@ from typing import Any
 
 import mfusepy
 
-from tinybox.twin.faults import check_fault
+from tinybox.twin.faults.hotplug import WEDGED_METHODS
+from tinybox.twin.faults.known import begin_fault, end_fault, find_fault
+from tinybox.twin.files import Tree
+from tinybox.twin.gpu import USERSPACE
+from tinybox.twin.nvidia import feed_folder
 from tinybox.twin.plant import Plant
-from tinybox.twin.tree import Tree, add_process, card_folder
+from tinybox.twin.storage import drive_address, drive_folder
+from tinybox.twin.tree import add_process, card_folder
+from tinybox.twin.uevents import Uevent, card_events, drive_events, wedged_events
 
+DRIVERS = "/sys/bus/pci/drivers/"
+# What the bus itself shows of a function.
+PCI_NAMES = {
+    *("vendor", "device", "class", "revision", "subsystem_vendor", "subsystem_device", "subsystem", "config"),
+    *("uevent", "modalias", "irq", "resource", "power", "current_link_width", "current_link_speed"),
+    *("max_link_width", "max_link_speed", "aer_dev_correctable", "aer_dev_nonfatal", "aer_dev_fatal"),
+}
+IDLING = ("asleep", "wedged", "xid-79")  # faults under which a card does no work
+NVIDIA_NODE = "/dev/nvidia"
+WORK_BYTES = 512 << 20
+COUNTERS = ("power", "busy")  # tags of what grows with time
 SLEEPING_READS = ("facts", "runtime")  # what a suspended card answers without waking up
 
 
@@ -28,15 +45,22 @@ class FaultySysfs(mfusepy.Operations):  # type: ignore[misc]
         self._stuck: dict[str, str] = {}
         self._born_ns = time.time_ns()
         self._holders: dict[int, str] = {}
-        self.faults: list[str] = []
+        self._news: list[Uevent] = []
         self.wakes = 0
         self.is_ending = False
+        self.catch_up: Callable[[], None] = lambda: None
+        self._settle()
+
+    @property
+    def shown(self) -> Tree:
+        """The tree as it is now, without what is gone."""
+        return self._tree
 
     def add_fault(self, fault_id: str) -> None:
         """Break something. Raises TinyboxError for an unknown id."""
-        check_fault(fault_id, self._plant.box)
-        if fault_id not in self.faults:
-            self.faults.append(fault_id)
+        find_fault(fault_id, self._plant.box)
+        self._tell(fault_id, is_back=False)
+        begin_fault(self._plant, fault_id)
         if fault_id == "breaker:tripped":
             self._plant.is_tripped = True
         if fault_id.endswith("-stuck"):
@@ -46,9 +70,9 @@ class FaultySysfs(mfusepy.Operations):  # type: ignore[misc]
 
     def clear_fault(self, fault_id: str) -> None:
         """Mend something; clearing what is not broken is fine."""
-        check_fault(fault_id, self._plant.box)
-        if fault_id in self.faults:
-            self.faults.remove(fault_id)
+        find_fault(fault_id, self._plant.box)
+        self._tell(fault_id, is_back=True)
+        end_fault(self._plant, fault_id)
         if fault_id == "breaker:tripped":
             self._plant.reset_breaker()
         self._settle()
@@ -56,28 +80,66 @@ class FaultySysfs(mfusepy.Operations):  # type: ignore[misc]
     def active_faults(self) -> list[str]:
         """What is broken now, a breaker that tripped by itself included."""
         tripped = ["breaker:tripped"] if self._plant.is_tripped else []
-        return sorted({*self.faults, *tripped})
+        return sorted({*self._plant.broken, *tripped})
+
+    def take_news(self) -> tuple[Uevent, ...]:
+        """What the kernel has to tell since it was last asked."""
+        news, self._news = tuple(self._news), []
+        return news
 
     def show_work(self, holders: dict[int, str]) -> None:
         """Show these processes, each with the device that it holds, and no others."""
         self._holders = holders
         self._settle()
 
+    def _tell(self, fault_id: str, *, is_back: bool) -> None:
+        """Note what the kernel says when this begins or ends; what is so already is no news."""
+        if (fault_id in self._plant.broken) != is_back:
+            return
+        device, _, kind = fault_id.partition(":")
+        index = int("".join(filter(str.isdigit, device)) or 0)
+        if kind == "gone" and device.startswith("gpu/"):
+            self._news += card_events(self._plant.box.slots[index], index, is_back=is_back)
+        elif kind == "gone":
+            self._news += drive_events(drive_address(index), f"nvme{index}", is_back=is_back)
+        elif kind == "wedged":
+            methods = () if is_back else WEDGED_METHODS
+            self._news += wedged_events(self._plant.box.slots[index], index, methods)
+
     def _settle(self) -> None:
         """Bring tree and plant in line with the active faults."""
-        gone = [i for i in range(len(self._plant.gpus)) if f"gpu/{i}:gone" in self.faults]
+        gone = [i for i in range(len(self._plant.gpus)) if f"gpu/{i}:gone" in self._plant.broken]
         for i, gpu in enumerate(self._plant.gpus):
             if gpu.is_present and i in gone:
                 gpu.factory_limits()
             gpu.is_present = i not in gone
-            if f"gpu/{i}:asleep" in self.faults:
+            if {f"gpu/{i}:{kind}" for kind in IDLING} & set(self._plant.broken):
                 gpu.load = 0.0
-        active = {fault.removesuffix("-stuck") for fault in self.faults}
+        active = {fault.removesuffix("-stuck") for fault in self._plant.broken}
         self._stuck = {p: text for p, text in self._stuck.items() if self._whole.files[p].tag in active}
-        tree = self._whole.without(tuple(card_folder(self._plant.box, i) for i in gone))
+        drives = range(1, self._plant.box.storage.data_drives + 1)
+        lost = [drive_folder(i) for i in drives if f"drive/nvme{i}:gone" in self._plant.broken]
+        absent = [path for path, fault in self._whole.brought.items() if fault not in self._plant.broken]
+        unbound = [path for i in range(len(self._plant.gpus)) if self._is_unbound(i) for path in self._bound_paths(i)]
+        box = self._plant.box
+        off = [card_folder(box, i) for i in gone]
+        off += [feed_folder(box, i) for i in gone if box.kinds[i].vendor == "nvidia"]
+        tree = self._whole.without((*off, *unbound, *lost, *absent))
         for pid, node in self._holders.items():
             add_process(tree, pid, node)
+            if node.startswith(NVIDIA_NODE):
+                tree.add(f"/nvml/{node.removeprefix(NVIDIA_NODE)}/process", f"{pid} {WORK_BYTES}")
         self._tree = tree  # whole at once: the file system is read meanwhile
+
+    def _is_unbound(self, index: int) -> bool:
+        return any(f"gpu/{index}:{kind}" in self._plant.broken for kind in USERSPACE)
+
+    def _bound_paths(self, index: int) -> list[str]:
+        """What is there only while a card has its driver: all that the driver made, and the link to it."""
+        folder = card_folder(self._plant.box, index)
+        names = self._whole.folders[folder] - PCI_NAMES
+        taken = [path for path in self._whole.links if path.startswith(DRIVERS) and path.endswith(folder[-12:])]
+        return [*(f"{folder}/{name}" for name in names), *taken]
 
     # FUSE operations. A path that vanished while its file was open answers as the kernel does for a removed device.
 
@@ -127,13 +189,15 @@ class FaultySysfs(mfusepy.Operations):  # type: ignore[misc]
         device, _, sensor = file.tag.partition(":")
         if path in self._stuck:
             return self._stuck[path]
-        if f"{device}:{sensor}-unreadable" in self.faults or f"{device}:unreadable" in self.faults:
+        if f"{device}:{sensor}-unreadable" in self._plant.broken or f"{device}:unreadable" in self._plant.broken:
             raise OSError(errno.EIO, "the fault says so")
-        if f"{device}:asleep" in self.faults:
+        if f"{device}:asleep" in self._plant.broken:
             if sensor == "runtime":
                 return "suspended\n"
             if sensor not in SLEEPING_READS:
                 self.wakes += 1
+        if sensor in COUNTERS:
+            self.catch_up()
         return file.read()
 
     def _write(self, path: str, text: str) -> str:
@@ -141,9 +205,9 @@ class FaultySysfs(mfusepy.Operations):  # type: ignore[misc]
         device = file.tag.partition(":")[0]
         if file.write is None:
             raise OSError(errno.EACCES, "read-only")
-        if f"{device}:refuses" in self.faults:
+        if f"{device}:refuses" in self._plant.broken:
             raise OSError(errno.EINVAL, "the fault says so")
-        if f"{device}:asleep" in self.faults:
+        if f"{device}:asleep" in self._plant.broken:
             self.wakes += 1
         file.write(text)
         return ""

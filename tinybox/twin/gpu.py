@@ -8,9 +8,16 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 
 from tinybox.core.box import GpuKind
-from tinybox.twin.constants import KINDS, GpuPlant, WorkPlant
+from tinybox.twin.constants import KINDS, AirPlant, GpuPlant, WorkPlant
+from tinybox.twin.faults.heat import DRIED, DUSTY, HUNTING_HIGH, HUNTING_S, LEAKED_BYTES, PADS_K, STUCK_W
 
 CLOCK_STEP_MHZ = 5
+LIMITED, UNLIMITED = "userspace", "userspace-unlimited"
+USERSPACE = {LIMITED, UNLIMITED}  # a program drives the card itself, with a limit of its own or without
+USER_LIMIT_W = 150.0
+HALVING = {"power-brake", "thermal-throttle"}  # faults that cost a card half its clock
+HOLD_LEAST, HOLD_PER_K, HOLD_CALM_K = 0.2, 0.002, 2.0  # of the clock, each tenth of a second
+TAKES_OVER_K = 5.0  # below its limit the driver overrules a speed that somebody set (NVIDIA)
 SHARPNESS = 6.0  # how abruptly the speed bends at its knee
 
 
@@ -98,6 +105,9 @@ class GpuPart:
     is_present: bool = True
     is_frozen: bool = False
     is_parked: bool = False
+    may_rest: bool = True  # its fan, while it is cool
+    fan_most_rpm: float = math.inf  # that its firmware may choose
+    fan_share: float | None = None  # of its full speed, as somebody told it; None: its firmware decides
 
     clock_mhz: float = 0.0
     board_w: float = 0.0
@@ -107,11 +117,16 @@ class GpuPart:
     busy_sensor: float = 0.0
     stall: float = 1.0  # share of its cycles that a card runs whose cap is below what its lowest clock draws
     busy_mean: float = 0.0  # over the SMU's averaging: what the cap acts on
+    idle_s: float = 0.0  # seconds without work so far
+    sensor_j: float = 0.0  # joules by its own sensor
     work_s: float = 0.0  # full-speed seconds done so far
     sink_c: float = 30.0
     die_k: float = 0.0
     fan_rpm: float = 0.0
     vram_used_bytes: int = 0
+    ails: frozenset[str] = frozenset()  # kinds of fault that the card itself has
+    hunting_s: float = 0.0
+    heat_hold: float = 1.0  # share of its clock that its firmware leaves it, too hot
     _energy_j: float = 0.0  # since the last slow step
     _decays: tuple[float, ...] = (0.0,) * 5
     _dt_s: float = field(default=-1.0)
@@ -137,6 +152,32 @@ class GpuPart:
         """The hottest point of the die."""
         return self.sink_c + 0.2 * self.die_k + self.die_k
 
+    @property
+    def memory_c(self) -> float:
+        """The card's memory."""
+        kind = self.silicon.kind
+        return self.edge_c + (kind.memory_k if self.load > 0 else 2.0) + (PADS_K if "pads" in self.ails else 0.0)
+
+    @property
+    def vram_bytes(self) -> int:
+        """What is in use of its memory, whoever holds it."""
+        return self.vram_used_bytes + (LEAKED_BYTES if "vram-leak" in self.ails else 0)
+
+    @property
+    def idle_w(self) -> float:
+        """The board without work."""
+        return self.silicon.kind.idle_w + (STUCK_W if "idle-stuck" in self.ails else 0.0)
+
+    def suffer(self, ails: frozenset[str]) -> None:
+        """From now on it has these kinds of fault."""
+        if (driven := USERSPACE & ails) != USERSPACE & self.ails:  # whoever takes it over begins with a reset
+            self.factory_limits()
+            if LIMITED in driven:
+                self.cap_w = USER_LIMIT_W
+        self.ails = ails
+        if "cap-changed" in ails:
+            self.cap_w = self.silicon.box.cap_max_w
+
     def speed(self) -> float:
         """Share of full speed that the present clock gives to the present kind of work."""
         return self.silicon.curves[self.work_kind].speed[int(self.clock_mhz / CLOCK_STEP_MHZ)] * self.stall
@@ -145,6 +186,7 @@ class GpuPart:
         """What a reset or a return to the bus leaves."""
         self.cap_w, self.clock_limit_mhz = self.silicon.box.cap_default_w, self.silicon.box.clock_max_mhz
         self.is_low = False
+        self.may_rest, self.fan_most_rpm, self.fan_share = True, math.inf, None
 
     def step(self, dt_s: float, *, has_power: bool) -> None:
         """The electrical side: speed and watts at the present clock, then the clock on its way to its target."""
@@ -159,7 +201,7 @@ class GpuPart:
         else:
             self.busy = 0.0
             self.busy_mean *= self._decays[3]
-            self.board_w = self.peak_w = kind.idle_w if alive else 0.0
+            self.board_w = self.peak_w = self.idle_w if alive else 0.0
             idle_mhz = min(kind.clock_idle_mhz, self.clock_limit_mhz)
             self.clock_mhz = idle_mhz + (self.clock_mhz - idle_mhz) * self._decays[2]
         if self.clock_mhz > box.clock_max_mhz:
@@ -168,6 +210,8 @@ class GpuPart:
         self.sensor_w = reading_w + (self.sensor_w - reading_w) * self._decays[3]
         self.busy_sensor = self.busy + (self.busy_sensor - self.busy) * self._decays[4]
         self._energy_j += self.board_w * dt_s
+        self.sensor_j += self.sensor_w * dt_s
+        self.idle_s += (1.0 - self.busy) * dt_s
 
     def _work(self, dt_s: float) -> None:
         kind = self.silicon.kind
@@ -192,6 +236,10 @@ class GpuPart:
         """The clock on its way to its limit, or to where the SMU holds the mean of its own reading at the cap."""
         kind, box = self.silicon.kind, self.silicon.box
         limit_mhz = float(box.clock_min_mhz) if self.is_low else min(self.clock_limit_mhz, box.clock_max_mhz)
+        if self.ails & HALVING:
+            limit_mhz = max(limit_mhz / 2, float(box.clock_min_mhz))
+        if self.heat_hold < 1.0:
+            limit_mhz = max(limit_mhz * self.heat_hold, float(box.clock_min_mhz))
         target_mhz, stay, stall = limit_mhz, self._decays[0], 1.0
         cap_active_w = self.cap_w / (kind.socket_to_board * kind.sensor_gain) - kind.idle_w
         if curve.active_w[int(limit_mhz / CLOCK_STEP_MHZ)] * self.busy_mean > cap_active_w:
@@ -213,23 +261,51 @@ class GpuPart:
         clock_mhz = target_mhz + (clock_mhz - target_mhz) * stay**self.duty
         self.clock_mhz = idle_mhz + (clock_mhz - idle_mhz) * linger
 
-    def step_heat(self, dt_s: float, *, inlet_c: float, has_power: bool, ref_rpm: float) -> None:
+    def step_heat(self, dt_s: float, *, inlet_c: float, has_power: bool, ref_rpm: float, air: AirPlant) -> None:
         """The thermal side, from the mean watts since it was last called."""
         kind = self.silicon.kind
         mean_w, self._energy_j = self._energy_j / dt_s, 0.0
-        self.die_k = toward(self.die_k, mean_w * kind.junction_k_per_w, dt_s, kind.die_tau_s)
+        self.die_k = toward(self.die_k, mean_w * self._paste() * kind.junction_k_per_w, dt_s, kind.die_tau_s)
         resistance = kind.edge_k_per_w * (max(self.fan_rpm, 350.0) / ref_rpm) ** -0.8
+        resistance *= air.dust * (DUSTY if "dust" in self.ails else 1.0)
         self.sink_c = toward(self.sink_c, inlet_c + mean_w * resistance, dt_s, kind.sink_tau_s)
-        target_rpm = self._fan_target() if has_power and self.is_present else 0.0
-        self.fan_rpm = toward(self.fan_rpm, target_rpm, dt_s, kind.fan_tau_s)
+        turns = has_power and self.is_present and "fan-stalled" not in self.ails
+        self.hunting_s += dt_s
+        target_rpm = self._fan_target() if turns else 0.0
+        if abs(target_rpm - self.fan_rpm) > air.fan_dead_rpm or target_rpm == 0.0:
+            self.fan_rpm = toward(self.fan_rpm, target_rpm, dt_s, kind.fan_tau_s)
         if self.fan_rpm < 1.0:
             self.fan_rpm = 0.0
+        self._hold_back()
+
+    def _hold_back(self) -> None:
+        """Too hot, the firmware takes clock away until it is not; cool again, it gives it back."""
+        over_k = self.limit_over_k()
+        if over_k > 0:
+            self.heat_hold = max(HOLD_LEAST, self.heat_hold - HOLD_PER_K * over_k)
+        elif self.heat_hold < 1.0 and over_k < -HOLD_CALM_K:
+            self.heat_hold = min(1.0, self.heat_hold + HOLD_PER_K)
+
+    def limit_over_k(self) -> float:
+        """By how much it is hotter than it may be."""
+        box = self.silicon.box
+        if box.vendor == "nvidia":  # what it slows down by is the temperature that it tells
+            return self.edge_c - box.edge_crit_c
+        return self.junction_c - box.junction_crit_c
+
+    def _paste(self) -> float:
+        return DRIED if "paste" in self.ails else 1.0
 
     def _fan_target(self) -> float:
         """The firmware's own curve: standing while cool, then straight up to full speed."""
         kind, hottest_c = self.silicon.kind, self.junction_c
+        if "fan-hunting" in self.ails:
+            return self.silicon.box.fan_max_rpm * (HUNTING_HIGH if self.hunting_s % HUNTING_S < HUNTING_S / 2 else 0.25)
         start_c = kind.fan_start_c - (6.0 if self.fan_rpm > 0.5 * kind.fan_least_rpm else 0.0)
+        box = self.silicon.box
+        if self.fan_share is not None and self.limit_over_k() < -TAKES_OVER_K:
+            return self.fan_share * box.fan_max_rpm
         if hottest_c < start_c:
-            return 0.0
+            return 0.0 if self.may_rest else kind.fan_least_rpm
         share = min(1.0, max(0.0, (hottest_c - kind.fan_start_c) / (kind.fan_full_c - kind.fan_start_c)))
-        return kind.fan_least_rpm + share * (self.silicon.box.fan_max_rpm - kind.fan_least_rpm)
+        return min(kind.fan_least_rpm + share * (box.fan_max_rpm - kind.fan_least_rpm), self.fan_most_rpm)

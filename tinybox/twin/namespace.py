@@ -8,19 +8,24 @@ live as long as their processes, so the kernel cleans up, however they end.
 import contextlib
 import ctypes
 import fcntl
+import json
 import os
 import socket
 import struct
 from pathlib import Path
 
 from tinybox.core.errors import TinyboxError
-from tinybox.twin.place import Place
+from tinybox.twin.place import Place, loader_first
+from tinybox.twin.uevents import open_wire
 
 # <linux/sched.h>, <linux/mount.h>, <linux/sockios.h>, <linux/if.h>
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000
 MS_BIND, MS_REC, MS_SLAVE = 1 << 12, 1 << 14, 1 << 19
+MNT_DETACH = 2
 SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
-SYS = Path("/sys")
+SYS, DEV = Path("/sys"), Path("/dev")
+UDEV = Path("/run/udev/control")
+TIMEOUT_S = 10.0
 
 
 def enter(place: Place, *, host_network: bool) -> None:
@@ -35,6 +40,13 @@ def enter(place: Place, *, host_network: bool) -> None:
         for entry in _entries(place.root / "sys"):
             if (SYS / entry.name).is_dir():
                 _merge(SYS / entry.name, Path(entry))
+        if place.devices.is_dir():
+            _merge(DEV, place.devices)
+            _mend_terminals()
+        if not UDEV.exists():
+            _merge(Path("/run"), place.root / "run")
+        if not host_network:
+            _pass_wire(place)
         with contextlib.suppress(FileNotFoundError):  # the folder we are in was removed
             os.chdir(Path.cwd())  # or covered just now
     except OSError as error:
@@ -43,9 +55,22 @@ def enter(place: Place, *, host_network: bool) -> None:
         raise TinyboxError(f"cannot make the twin's namespaces: {what}", hint=hint) from None
 
 
-def environment(place: Place) -> dict[str, str]:
+def environment(place: Place, *, host_network: bool) -> dict[str, str]:
     """What the program gets besides its own environment: our programs find the twin, libudev believes the tree."""
-    return {**place.environment(), "SYSTEMD_DEVICE_VERIFY_SYSFS": "0"}
+    twins = place.environment()
+    # In a network of its own the news of devices is the twin's.
+    live = twins["TINYBOX_LIVE"] if host_network else f"{twins['TINYBOX_LIVE']},udev"
+    loader = loader_first(place.libraries, place.graphics)
+    return {**twins, **loader, "TINYBOX_LIVE": live, "SYSTEMD_DEVICE_VERIFY_SYSFS": "0"}
+
+
+def _pass_wire(place: Place) -> None:
+    """Give the twin a way to tell this namespace what happens to its devices, for as long as this process lives."""
+    with open_wire() as wire, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
+        control.settimeout(TIMEOUT_S)
+        control.connect(str(place.control))
+        socket.send_fds(control, [json.dumps({"do": "hear", "pid": os.getpid()}).encode() + b"\n"], [wire.fileno()])
+        control.recv(4096)  # it has it
 
 
 def _refuse_absent(place: Place) -> None:
@@ -104,6 +129,18 @@ def _show(source: Path, target: Path) -> None:
         target.touch()
     with contextlib.suppress(FileNotFoundError):  # unplugged since the folder was listed
         _mount(str(source), target, flags=MS_BIND | MS_REC)
+
+
+def _mend_terminals() -> None:
+    """New terminals: the kernel looks for their file system beside /dev/ptmx, and not beside one that is bound."""
+    multiplexer, terminals = DEV / "ptmx", DEV / "pts"
+    if multiplexer.is_symlink() or not terminals.is_dir():
+        return
+    if not os.access(terminals / "ptmx", os.R_OK | os.W_OK):  # some machines leave that one to root
+        _mount("devpts", terminals, kind="devpts", data="ptmxmode=0666,mode=620")
+    _call("umount2", os.fsencode(multiplexer), MNT_DETACH)
+    multiplexer.unlink()
+    multiplexer.symlink_to("pts/ptmx")
 
 
 def _raise_loopback() -> None:

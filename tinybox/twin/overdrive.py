@@ -1,6 +1,7 @@
 """amdgpu's clock levers as a card shows them: the overdrive table and the performance level."""
 
 import errno
+import math
 
 from tinybox.core.box import GpuKind
 from tinybox.twin.gpu import GpuPart
@@ -58,3 +59,57 @@ class Overdrive:
         """The core clock's levels, the current one starred."""
         clock_mhz = round(self._gpu.clock_mhz)
         return f"0: {self._kind.clock_min_mhz}Mhz\n1: {clock_mhz}Mhz *\n2: {self._kind.clock_max_mhz}Mhz\n"
+
+
+class AcousticLimit:
+    """`gpu_od/fan_ctrl/acoustic_limit_rpm_threshold`: rpm are staged, `c` puts them in force, `r` resets."""
+
+    LEAST_RPM = 500
+
+    def __init__(self, gpu: GpuPart, kind: GpuKind) -> None:
+        self._gpu = gpu
+        self._most_rpm = round(kind.fan_max_rpm)
+        self._staged_rpm: float | None = None
+
+    def table(self) -> str:
+        """As the driver prints it."""
+        limit_rpm = round(min(self._gpu.fan_most_rpm, self._most_rpm))
+        return f"OD_ACOUSTIC_LIMIT:\n{limit_rpm}\nOD_RANGE:\nACOUSTIC_LIMIT: {self.LEAST_RPM} {self._most_rpm}\n"
+
+    def write(self, text: str) -> None:
+        """Stage, commit or reset. Raises OSError(EINVAL) as the driver does."""
+        match text.strip():
+            case "c":
+                if self._staged_rpm is not None:
+                    self._gpu.fan_most_rpm, self._staged_rpm = self._staged_rpm, None
+            case "r":
+                self._gpu.fan_most_rpm, self._staged_rpm = math.inf, None
+            case value if value.isdecimal() and self.LEAST_RPM <= int(value) <= self._most_rpm:
+                self._staged_rpm = float(value)
+            case _:
+                raise OSError(errno.EINVAL, "not a speed of this fan")
+
+
+class ZeroRpm:
+    """`gpu_od/fan_ctrl/fan_zero_rpm_enable`: a number is staged, `c` puts it in force, `r` resets."""
+
+    def __init__(self, gpu: GpuPart) -> None:
+        self._gpu = gpu
+        self._staged: bool | None = None
+
+    def table(self) -> str:
+        """As the driver prints it."""
+        return f"FAN_ZERO_RPM_ENABLE:\n{int(self._gpu.may_rest)}\nOD_RANGE:\nZERO_RPM_ENABLE: 0 1\n"
+
+    def write(self, text: str) -> None:
+        """Stage, commit or reset."""
+        match text.strip():
+            case "0" | "1" as value:
+                self._staged = value == "1"
+            case "c":
+                if self._staged is not None:
+                    self._gpu.may_rest, self._staged = self._staged, None
+            case "r":
+                self._gpu.may_rest, self._staged = True, None
+            case _:
+                raise OSError(errno.EINVAL, "not a plan")

@@ -17,6 +17,12 @@ def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(environment.get("XDG_RUNTIME_DIR", f"/tmp/tinybox-{os.geteuid()}")) / "tinybox-twin"
 
 
+def loader_first(*folders: Path) -> dict[str, str]:
+    """The environment in which the loader looks into these folders before all others."""
+    searched = ":".join((*map(str, folders), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])))
+    return {"LD_LIBRARY_PATH": ":".join(dict.fromkeys(searched.split(":")))}
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """The folder of one twin."""
@@ -44,6 +50,21 @@ class Place:
         return self.folder / "bmc"
 
     @property
+    def libraries(self) -> Path:
+        """Stand-ins for libraries that talk to hardware: where the loader is to look first."""
+        return self.folder / "lib"
+
+    @property
+    def graphics(self) -> Path:
+        """Stand-ins for libdrm: only for programs inside, since whole desktops use the real one."""
+        return self.folder / "graphics"
+
+    @property
+    def devices(self) -> Path:
+        """What programs inside find in /dev besides what is there."""
+        return self.folder / "dev"
+
+    @property
     def log(self) -> Path:
         """What the server says."""
         return self.folder / "twin.log"
@@ -55,7 +76,7 @@ class Place:
 
     @property
     def state(self) -> Path:
-        """What the suite remembers of this twin."""
+        """What the suite remembers of this twin, unless it was told another place."""
         return self.folder / "state"
 
     @property
@@ -67,12 +88,13 @@ class Place:
         """What points our programs at this twin. Raises OSError when it was never started."""
         settings = json.loads(self.settings.read_text())
         return {
+            **(loader_first(self.libraries) if self.libraries.is_dir() else {}),
             "TINYBOX_TWIN_DIR": str(self.folder),
             "TINYBOX_ROOT": str(self.root),
             "TINYBOX_LIVE": settings["live"],
             "TINYBOX_CONFIG": str(self.config),
             "TINYBOX_RUN_DIR": settings["run_dir"],
-            "TINYBOX_STATE_DIR": str(self.state),
+            "TINYBOX_STATE_DIR": settings["state_dir"],
         }
 
     def shell_lines(self) -> str:

@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 
 from tinybox.core.box import Box
 from tinybox.twin.breaker import Breaker
+from tinybox.twin.broken import Broken
 from tinybox.twin.constants import PlantKind
+from tinybox.twin.faults.heat import COOLER
 from tinybox.twin.gpu import GpuPart, toward
+from tinybox.twin.kernel import KernelRing
 
 SUBSTEP_S = 0.01
 HEAT_STEP_S = 0.1
@@ -20,6 +23,10 @@ LONGEST_STEP_S = 0.2
 MEAN_OVER_S = 1.0
 MEAN_EVERY_S = 0.05
 CPU_TAU_S = 0.05
+SLOW_FAN = 0.5
+STILL_RPM = 250.0  # what cards and heat move of the case's air by themselves
+HOT_ROOM_K = 18.0  # a closed room that 1.4 kW have heated
+ROOM_TAU_S = 3.0  # quicker than any room, so that a test need not wait an hour
 PSU_TRIP = 1.26  # of its rating: a 1,600 W supply gave up at 2,024 W (tomshardware, Seasonic TX-1600)
 
 
@@ -52,12 +59,17 @@ class Plant:
     line_scale: float = 1.0  # of the unloaded volts: the utility's own sag
     ambient_c: float = 25.0
     is_off: bool = False
+    broken: Broken = field(default_factory=Broken)
+    kernel: KernelRing = field(default_factory=KernelRing)
 
     cpu_w: float = 0.0
     cpu_cap_w: float = math.inf
     cpu_c: float = 35.0
     cpu_energy_uj: float = 0.0
     case_k: float = 0.0
+    room_k: float = 0.0  # that somebody has heated the room
+    warmth_k: float = 0.0  # that the box has
+    fan_share: float = 0.28  # of the chassis fans' full speed, as they are told
     chassis_rpm: list[float] = field(default_factory=list)
     chassis_duty: float | None = None  # set by whoever took the fans from the BMC; None: automatic
     psu_in_w: list[float] = field(default_factory=lambda: [0.0, 0.0])
@@ -80,7 +92,7 @@ class Plant:
         breaker = Breaker.of(kind.breaker, rating_a or box.circuit.amps, line.ambient_c)
         plant = cls(box, kind, breaker, ambient_c=line.ambient_c, line_scale=(volts or box.circuit.volts) / 120.0)
         plant.line_v = line.volts * plant.line_scale
-        plant.gpus = [GpuPart.of(one, box.gpu, line.ambient_c) for one in kind.gpus]
+        plant.gpus = [GpuPart.of(one, card, line.ambient_c) for one, card in zip(kind.gpus, box.kinds, strict=True)]
         plant.chassis_rpm = [box.fans.min_rpm * 1.4] * box.fans.count
         plant.cpu_w, plant.cpu_c = kind.cpu.idle_w, line.ambient_c + kind.cpu.idle_w * kind.cpu.k_per_w
         for _ in range(int(3 / SUBSTEP_S)):
@@ -104,7 +116,11 @@ class Plant:
     @property
     def has_power(self) -> bool:
         """Whether anything runs."""
-        return not (self.breaker.is_tripped or self.is_off)
+        return not (self.breaker.is_tripped or self.is_off) and (self.has_input(0) or self.has_input(1))
+
+    def has_input(self, psu: int) -> bool:
+        """Whether this supply has its cord in a live outlet."""
+        return f"psu/{psu}:lost" not in self.broken
 
     @property
     def wall_w(self) -> float:
@@ -113,8 +129,8 @@ class Plant:
 
     @property
     def inlet_c(self) -> float:
-        """Air at the cards' inlets."""
-        return self.ambient_c + self.case_k
+        """Air at the box's sensor, before the cards."""
+        return self.ambient_c + self.room_k + self.warmth_k + self.case_k
 
     @property
     def breaker_heat(self) -> float:
@@ -125,6 +141,14 @@ class Plant:
     def volt_reading(self) -> float:
         """Line volts as the supplies' meters tell them."""
         return self.line_v * self.kind.psu.volt_gain
+
+    def psu_volt_reading(self, psu: int) -> float:
+        """The same, of one supply."""
+        return self.volt_reading if self.has_input(psu) else 0.0
+
+    def broken_s(self, fault_id: str) -> float:
+        """How long this fault has been there in all, until now."""
+        return self.broken.total_s(fault_id, self.time_s)
 
     def bmc_reading_w(self) -> float:
         """Wall watts as the controller tells them: a mean of a second."""
@@ -142,12 +166,12 @@ class Plant:
 
     def noise_dba(self) -> float:
         """Level at the listener: the room, the chassis fans and the cards' fans as energies."""
-        noise = self.box.noise
+        noise, kind = self.kind.noise, self.box.noise
         energy = 10 ** (noise.floor_dba / 10)
         for rpm in self.chassis_rpm:
-            energy += _fan_energy(rpm, noise.chassis_ref_dba, noise.chassis_ref_rpm, noise.slope_db)
+            energy += _fan_energy(rpm, noise.chassis_ref_dba, kind.chassis_ref_rpm, noise.chassis_slope_db)
         for gpu in self.gpus:
-            energy += _fan_energy(gpu.fan_rpm, noise.gpu_ref_dba, noise.gpu_ref_rpm, noise.slope_db)
+            energy += _fan_energy(gpu.fan_rpm, noise.gpu_ref_dba, kind.gpu_ref_rpm, noise.gpu_slope_db)
         return 10 * math.log10(energy)
 
     def advance(self, elapsed_s: float) -> None:
@@ -203,16 +227,57 @@ class Plant:
     def _step_heat(self, dt_s: float) -> None:
         """Chassis fans follow the processor's temperature unless somebody drives them; the case warms slowly."""
         fans, kind = self.box.fans, self.kind
-        for gpu in self.gpus:
-            gpu.step_heat(dt_s, inlet_c=self.inlet_c, has_power=self.has_power, ref_rpm=self.box.noise.gpu_ref_rpm)
-        self.cpu_c = toward(self.cpu_c, self.inlet_c + self.cpu_w * kind.cpu.k_per_w, dt_s, kind.cpu.tau_s)
+        stuffiness = self._stuffiness()
+        beside = [gpu.board_w for gpu in self.gpus]
+        for i, gpu in enumerate(self.gpus):
+            gpu.suffer(self.broken.of(f"gpu/{i}"))
+            neighbours_w = sum(beside[max(0, i - 1) : i + 2]) - beside[i]
+            gpu.step_heat(
+                dt_s,
+                inlet_c=self.inlet_c + neighbours_w * kind.air.neighbour_k_per_w * stuffiness,
+                has_power=self.has_power,
+                ref_rpm=self.box.noise.gpu_ref_rpm,
+                air=kind.air,
+            )
+        cooler = COOLER if "cpu:cooler" in self.broken else 1.0
+        warm_c = self.inlet_c + self.cpu_w * kind.cpu.k_per_w * cooler
+        self.cpu_c = toward(self.cpu_c, warm_c, dt_s, kind.cpu.tau_s)
         share = self.chassis_duty
         if share is None:
             share = min(1.0, 0.28 + max(0.0, self.cpu_c - 45.0) / 60.0)
-        target = max(fans.min_rpm, share * fans.max_rpm) if self.has_power else 0.0
-        self.chassis_rpm = [toward(rpm, target, dt_s, 2.0) for rpm in self.chassis_rpm]
+        if abs(share - self.fan_share) > kind.air.dead_share:
+            self.fan_share = share
+        target = 0.0
+        if self.has_power and self.fan_share > kind.air.stall_share:
+            target = max(fans.min_rpm, self.fan_share * fans.max_rpm)
+        healths = [self._fan_health(i) for i in range(len(self.chassis_rpm))]
+        self.chassis_rpm = [
+            toward(rpm, target * health, dt_s, 2.0) for rpm, health in zip(self.chassis_rpm, healths, strict=True)
+        ]
+        room_k = HOT_ROOM_K if "room:hot" in self.broken else 0.0
+        self.room_k = toward(self.room_k, room_k, dt_s, ROOM_TAU_S)
         self._fans_w = sum(kind.rest.fan_full_w * (rpm / fans.max_rpm) ** 3 for rpm in self.chassis_rpm)
-        self.case_k = toward(self.case_k, self.dc_w() * kind.rest.case_k_per_w, dt_s, kind.rest.case_tau_s)
+        warm_k = self.dc_w() * kind.rest.case_k_per_w * stuffiness
+        self.case_k = toward(self.case_k, warm_k, dt_s, kind.rest.case_tau_s)
+        self.warmth_k = toward(self.warmth_k, self.wall_w * kind.air.room_k_per_w, dt_s, kind.air.room_tau_s)
+
+    def _stuffiness(self) -> float:
+        """How much warmer the case gets than with its fans at their reference speed; some air moves without any."""
+        rpm = max(STILL_RPM, sum(self.chassis_rpm) / len(self.chassis_rpm))
+        return float((self.box.fans.case_ref_rpm / rpm) ** self.kind.air.flow_exponent)
+
+    def _fan_health(self, fan: int) -> float:
+        """Share of the speed it should have: worn bearings slow a fan, a cable in its blades stops it."""
+        if f"fan/chassis{fan + 1}:stalled" in self.broken:
+            return 0.0
+        return SLOW_FAN if f"fan/chassis{fan + 1}:slow" in self.broken else 1.0
+
+    def _shares(self) -> tuple[float, float]:
+        """How the supplies share the load: one without input leaves it to the other."""
+        share = self.kind.psu.share
+        if not self.has_input(0):
+            return 0.0, 1.0
+        return (share, 1 - share) if self.has_input(1) else (1.0, 0.0)
 
     def dc_w(self) -> float:
         """All that the supplies deliver."""
@@ -231,7 +296,7 @@ class Plant:
         self._smooth_w = toward(self._smooth_w, dc_w, dt_s, kind.load_tau_s) if has_power else 0.0
         meter_stay = math.exp(-dt_s / kind.meter_tau_s)
         volt_amps = 0.0
-        for i, share in enumerate((kind.share, 1 - kind.share)):
+        for i, share in enumerate(self._shares()):
             load = self._smooth_w * share / rated_w
             self.psu_out_w[i] = dc_w * share
             in_w = self._smooth_w * share / (efficiency(load) * kind.efficiency_gain)

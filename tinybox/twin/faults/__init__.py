@@ -1,0 +1,1 @@
+"""What can be broken in a twin: one table for each part of the machine."""
