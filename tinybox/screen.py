@@ -6,8 +6,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tinybox.core.decision import Alert, Decision
-from tinybox.core.snapshot import Gpu, GpuState, Severity, Snapshot
+from tinybox.core.acoustics import Level
+from tinybox.core.decision import Alert, Decision, QuietView
+from tinybox.core.snapshot import Gpu, GpuState, Nic, Severity, Snapshot
 
 SEVERITY_STYLE = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
 SEVERITY_MARK = {Severity.CRITICAL: "!!", Severity.WARNING: "! ", Severity.INFO: "· "}
@@ -53,9 +54,22 @@ def _power_line(decision: Decision, box: str, *, bar_columns: int) -> Text:
     line.append(f"  {power.wall_w:,.0f} of {power.budget_w:,.0f} W", style="bold")
     volts = f"{power.line_v:.1f} V" if power.line_v is not None else "? V"
     line.append(f"  {power.budget_a:.1f} A promised, {volts}", style="not bold dim")
-    if decision.noise_dba is not None:
-        line.append(f"  {decision.noise_dba:.0f} dBA estimated", style="not bold")
+    if decision.noise is not None:
+        line.append(f"  {noise_words(decision.noise)}", style="not bold")
     return line
+
+
+def noise_words(level: Level) -> str:
+    """`41 ±5 dBA estimated`: the word goes once somebody held a meter to it."""
+    return f"{level.dba:.0f} ±{level.plus_minus_db:.0f} dBA{' estimated' if level.is_estimated else ''}"
+
+
+def quiet_words(view: QuietView) -> str:
+    """`balanced, 45 dBA at most`."""
+    if view.limit_dba is None:
+        return f"{view.profile}, as cool as they make it"
+    words = view.profile if view.profile.endswith("dBA") else f"{view.profile}, {view.limit_dba:g} dBA"
+    return f"{words} at most{': heat goes first' if view.is_broken else ''}"
 
 
 def _guarantee_line(decision: Decision, *, is_armed: bool) -> Text:
@@ -145,6 +159,8 @@ def _machine_lines(snapshot: Snapshot, decision: Decision) -> list[Text]:
         lines[0].append(f"  {cpu.memory_used_bytes / 2**30:.1f}/{cpu.memory_total_bytes / 2**30:.0f} GiB")
     if snapshot.fans:
         lines.append(Text("fans    " + "  ".join(_number(fan.rpm, "") for fan in snapshot.fans) + " rpm"))
+        if decision.quiet is not None:
+            lines[-1].append(f"  {quiet_words(decision.quiet)}", style="yellow" if decision.quiet.is_broken else "dim")
     for index, drive in enumerate(snapshot.drives):
         size = f"{drive.size_bytes / 1e9:,.0f} GB" if drive.size_bytes is not None else "?"
         used = f"{drive.used_pct:.0f} % worn" if drive.used_pct is not None else ""
@@ -158,7 +174,17 @@ def _machine_lines(snapshot: Snapshot, decision: Decision) -> list[Text]:
         style = "" if raid.state == "clean" else "yellow"
         words = f"array   {raid.level or '?'} {raid.state} {where}, {len(raid.members)} drives{free}"
         lines.append(Text(words, style=style))
+    if snapshot.nics:
+        lines.append(Text("network " + "  ".join(_port(nic) for nic in snapshot.nics)))
     return lines
+
+
+def _port(nic: Nic) -> str:
+    name = nic.id.partition("/")[2]
+    if not nic.is_up:
+        return f"{name} not connected"
+    speed = f"{nic.speed_mbps / 1000:g} Gbit/s" if nic.speed_mbps is not None else "up"
+    return " ".join([name, speed, *(one for one in nic.addresses if "." in one)])
 
 
 def _alert_lines(alerts: tuple[Alert, ...]) -> list[Text]:

@@ -49,4 +49,28 @@ class PowerOff:
     device: str = "work"
 
 
-Action = SetCap | SetClockLimit | SetCpuCap | FreezeWork | EndWork | PowerOff
+@dataclass(frozen=True, slots=True)
+class SetFanDuty:
+    """Take the chassis fans from the controller and run them at this duty; at least a fifth, whatever is asked."""
+
+    duty_pct: float
+    device: str = "fans"
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseFans:
+    """Give the chassis fans back to the controller."""
+
+    device: str = "fans"
+
+
+@dataclass(frozen=True, slots=True)
+class LimitGpuFan:
+    """How fast a card's own fan may turn, or turns where its driver takes only that; None: as its firmware likes."""
+
+    device: str
+    rpm: float | None
+
+
+Action = SetCap | SetClockLimit | SetCpuCap | FreezeWork | EndWork | PowerOff | SetFanDuty | ReleaseFans | LimitGpuFan
+CardAction = SetCap | SetClockLimit | LimitGpuFan

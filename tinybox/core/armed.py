@@ -10,7 +10,7 @@ from pathlib import Path
 from tinybox.core.config import Folders
 from tinybox.core.durable import held, remove_durably, write_durably
 from tinybox.core.errors import TinyboxError
-from tinybox.core.table import read_table
+from tinybox.core.table import load_object, read_table
 
 FILE_NAME = "armed.json"
 LOCK_NAME = "armed.lock"
@@ -48,16 +48,8 @@ def load_armed(state: Path) -> Armed | None:
     """What the file says; None where there is none. Raises TinyboxError for one that cannot be read or meant."""
     path = state / FILE_NAME
     hint = "the box counts as armed; 'tinybox disarm' gives every card the factory's limits, 'tinybox arm' follows"
-    try:
-        table = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
+    if (table := load_object(path, hint=hint)) is None:
         return None
-    except OSError as error:
-        raise TinyboxError(f"cannot read {path}: {error.strerror}", hint=hint) from None
-    except ValueError as error:
-        raise TinyboxError(f"{path}: not valid JSON: {error}", hint=hint) from None
-    if not isinstance(table, dict):
-        raise TinyboxError(f"{path}: not a JSON object", hint=hint)
     try:
         return read_table(Armed, table, where=str(path))
     except TinyboxError as error:

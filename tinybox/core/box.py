@@ -8,6 +8,8 @@ from typing import Any
 from tinybox.core.errors import TinyboxError
 from tinybox.core.table import read_table
 
+CASE_EXPONENT = 0.9  # of the chassis fans' speed: what leaks is not moved
+CASE_STILL = 0.25  # of the reference speed
 BOXES = Path(__file__).parent.parent / "boxes"
 
 
@@ -20,8 +22,28 @@ class ClockPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class ThermalKind:
+    """Priors of how a card of this kind sheds heat; each card's own is fitted to it (policy/checks/physics.py).
+
+    Edge above inlet per board watt at `ref_rpm`, which goes with the fan's speed to the power of `rpm_exponent`;
+    a fan that stands cools as one at `still_rpm`.
+    """
+
+    edge_k_per_w: float = 0.13
+    die_k_per_w: float = 0.0  # what a sensor inside the die shows at once, over the heat sink
+    ref_rpm: float = 1450.0
+    still_rpm: float = 350.0
+    rpm_exponent: float = -0.8
+    sink_tau_s: float = 85.0
+
+    def k_per_w(self, rpm: float) -> float:
+        """Edge above inlet per board watt with its fan at this speed."""
+        return float(self.edge_k_per_w * (max(rpm, self.still_rpm) / self.ref_rpm) ** self.rpm_exponent)
+
+
+@dataclass(frozen=True, slots=True)
 class GpuKind:
-    """The cards of a box and where they sit (PCI addresses in slot order: slot i is `gpu/i`)."""
+    """Cards of one kind and where they sit: PCI addresses in slot order."""
 
     name: str
     vendor: str
@@ -46,6 +68,7 @@ class GpuKind:
     fan_max_rpm: float
     clock_table_margin: float
     clock_table: tuple[ClockPoint, ...]
+    thermal: ThermalKind = ThermalKind()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +121,37 @@ class StorageKind:
 
 
 @dataclass(frozen=True, slots=True)
+class NicKind:
+    """The network ports that the box was built with, and how each is connected inside."""
+
+    count: int = 0
+    speed_mbps: int = 0
+    link_width: int = 0
+    link_gts: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class FanKind:
-    """The chassis fans, as the BMC names them."""
+    """The chassis fans, as the BMC names them; the air that reaches the cards is warmer than the room.
+
+    By `case_k_per_w` for each watt inside with the fans at `case_ref_rpm`, by as much less as they turn faster; at a
+    card it is warmer still by `neighbour_k_per_w` for each watt of the cards beside it.
+    """
 
     count: int
     max_rpm: float
     min_rpm: float
+    case_ref_rpm: float = 1000.0
+    case_k_per_w: float = 0.006
+    neighbour_k_per_w: float = 0.012
+
+    def rpm_at(self, duty_pct: float) -> float:
+        """How fast they turn at a duty."""
+        return max(self.min_rpm, duty_pct / 100 * self.max_rpm)
+
+    def stuffiness(self, rpm: float) -> float:
+        """How much warmer the case gets at this speed than at the reference; some air moves without any fan."""
+        return float((self.case_ref_rpm / max(rpm, CASE_STILL * self.case_ref_rpm)) ** CASE_EXPONENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,18 +181,48 @@ class CircuitKind:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One kind of box, whole."""
+    """One kind of box, whole. Slot i of `slots`, all kinds of cards in turn, is `gpu/i`."""
 
     name: str
     title: str
     circuit: CircuitKind
-    gpu: GpuKind
+    gpus: tuple[GpuKind, ...]
     cpu: CpuKind
     rest: RestKind
     psu: PsuKind
     fans: FanKind
     storage: StorageKind
     noise: NoiseKind
+    nic: NicKind = NicKind()
+
+    @property
+    def gpu(self) -> GpuKind:
+        """The first kind of card: the only one, unless the box is mixed."""
+        return self.gpus[0]
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """PCI addresses of all cards, in order of their ids."""
+        return tuple(slot for kind in self.gpus for slot in kind.slots)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether it has cards of several kinds."""
+        return len(self.gpus) > 1
+
+    @property
+    def kinds(self) -> tuple[GpuKind, ...]:
+        """The kind of each card, in order of their ids."""
+        return tuple(kind for kind in self.gpus for _ in kind.slots)
+
+    def kind_of(self, gpu_id: str) -> GpuKind:
+        """The kind of the card `gpu/i`. Raises IndexError or ValueError for a card that the box does not have."""
+        index = int(gpu_id.partition("/")[2])
+        for kind in self.gpus:
+            if index < len(kind.slots):
+                return kind
+            index -= len(kind.slots)
+        raise IndexError(f"no {gpu_id} in this box")
 
 
 def known_boxes(own: Path | None = None) -> tuple[str, ...]:
@@ -196,7 +274,7 @@ def load_box(name: str, own: Path | None = None) -> Box:
     Raises TinyboxError for an unknown name, bad TOML, a missing or unknown key.
     """
     path, table = load_table(name, own)
-    return _box_of(name, table, where=str(path))
+    return _box_of(name, table, where=str(path), own=own)
 
 
 def parse_box(name: str, text: str, *, where: str) -> Box:
@@ -204,9 +282,35 @@ def parse_box(name: str, text: str, *, where: str) -> Box:
     return _box_of(name, _parsed(text, name, where=where), where=where)
 
 
-def _box_of(name: str, table: dict[str, Any], *, where: str) -> Box:
-    table.pop("plant", None)  # the twin's own constants: no policy may know them
-    box = read_table(Box, {"name": name, **table}, where=where)
+def card_tables(table: dict[str, Any], part: str, *, where: str, own: Path | None = None) -> list[dict[str, Any]]:
+    """The tables of the box's kinds of card: one `[gpu]`, or `[[gpus]]`, each of them whole or naming another box.
+
+    `part` is "gpu", or "plant" for the physics of the same cards. Raises TinyboxError for a box that is mixed wrongly.
+    """
+    plain = (table if part == "gpu" else table.get(part, {})).get("gpu")
+    if "gpus" not in table:
+        return [plain] if plain is not None else []
+    found: list[dict[str, Any]] = []
+    for entry in table["gpus"] if isinstance(table["gpus"], list) else [table["gpus"]]:
+        if isinstance(entry, dict) and "of" not in entry:
+            found.append(entry if part == "gpu" else plain or {})
+            continue
+        if not isinstance(entry, dict) or set(entry) != {"of", "slots"}:
+            raise TinyboxError(f"{where}: 'gpus' has {entry!r}", hint="write of = another box's name, slots = [...]")
+        other = load_table(str(entry["of"]), own)[1]
+        of = card_tables(other, part, where=where, own=own)
+        if len(of) != 1:
+            raise TinyboxError(f"{where}: box '{entry['of']}' has no one kind of card", hint="name one that has")
+        found.append({**of[0], "slots": entry["slots"]} if part == "gpu" else of[0])
+    return found
+
+
+def _box_of(name: str, table: dict[str, Any], *, where: str, own: Path | None = None) -> Box:
+    kinds = [
+        read_table(GpuKind, one, where=where, path="gpu.") for one in card_tables(table, "gpu", where=where, own=own)
+    ]
+    table = {key: value for key, value in table.items() if key not in ("plant", "gpu", "gpus")}
+    box = read_table(Box, {"name": name, **({"gpus": kinds} if kinds else {}), **table}, where=where)
     if (wrong := _senseless(box)) is not None:
         raise TinyboxError(f"{where}: {wrong}", hint="compare it with a box of the suite")
     return box
@@ -214,13 +318,22 @@ def _box_of(name: str, table: dict[str, Any], *, where: str) -> Box:
 
 def _senseless(box: Box) -> str | None:
     """What cannot be meant, where every key is of the right type."""
-    points = [(point.clock_mhz, point.board_power_max_w) for point in box.gpu.clock_table]
+    for kind in box.gpus:
+        if (wrong := _senseless_cards(kind)) is not None:
+            return wrong
+    if not (0 < box.psu.efficiency_min <= 1 and 0 < box.psu.power_factor <= 1):
+        return "'efficiency_min' and 'power_factor' are shares above 0 and at most 1"
+    if len(set(box.slots)) < len(box.slots):
+        return "'gpu.slots' names a slot twice"
+    return None
+
+
+def _senseless_cards(kind: GpuKind) -> str | None:
+    points = [(point.clock_mhz, point.board_power_max_w) for point in kind.clock_table]
     if len(points) < 2 or points != sorted(points) or len({clock for clock, _ in points}) < len(points):
         return "'gpu.clock_table' wants at least two points, clocks and watts both rising"
-    if not (0 < box.gpu.socket_to_board_min <= 1 and 0 < box.psu.efficiency_min <= 1 and 0 < box.psu.power_factor <= 1):
-        return "'socket_to_board_min', 'efficiency_min' and 'power_factor' are shares above 0 and at most 1"
-    if box.gpu.clock_table_margin < 1 or not 0 < box.gpu.cap_min_w <= box.gpu.cap_max_w:
+    if not 0 < kind.socket_to_board_min <= 1:
+        return "'socket_to_board_min' is a share above 0 and at most 1"
+    if kind.clock_table_margin < 1 or not 0 < kind.cap_min_w <= kind.cap_max_w:
         return "'clock_table_margin' is at least 1, 'cap_min_w' above 0 and at most 'cap_max_w'"
-    if not box.gpu.slots or len(set(box.gpu.slots)) < len(box.gpu.slots):
-        return "'gpu.slots' names no slot, or one of them twice"
-    return None
+    return "'gpu.slots' names no slot" if not kind.slots else None

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from tinybox.core.errors import TinyboxError
+from tinybox.core.quiet import NoiseConfig, minutes_of, parse_quiet
 from tinybox.core.table import read_table
 
+ANY_CERTIFICATE = "any"
 FAILSAFE_LIST = "failsafe.list"  # in the run folder
 
 
@@ -29,14 +31,15 @@ class CircuitConfig:
 
 @dataclass(frozen=True, slots=True)
 class BmcConfig:
-    """How to reach the baseboard controller: `open` is /dev/ipmi0, `lanplus` the network."""
+    """How to reach the baseboard controller: `open` is /dev/ipmi0, `lanplus` and `redfish` the network."""
 
     interface: str = "open"
     host: str = "127.0.0.1"
-    port: int = 623
+    port: int | None = None  # 623 for lanplus, 443 for redfish
     cipher_suite: int = 17  # named, because ipmitool's own search for one takes ten seconds
     user: str = ""
     password_file: str = ""
+    certificate: str = ""  # for redfish: a PEM file, or "any"; empty: as the system's authorities vouch for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,13 @@ class PowerConfig:
         if self.guarantee != "auto":
             return self.guarantee
         return "bounded" if is_commissioned else "strict"
+
+
+@dataclass(frozen=True, slots=True)
+class ThermalConfig:
+    """Heat. `room_max_c` is the most that the air at the box's inlet may have; unset, the room is no limit."""
+
+    room_max_c: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +109,30 @@ class MetricsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertsConfig:
+    """Who is told besides the journal: an address that gets JSON, a program that gets it as input. `user` runs it."""
+
+    webhook: str = ""
+    command: tuple[str, ...] = ()
+    user: str = ""
+    timeout_s: float = 20.0
+
+    @property
+    def is_webhook_meant(self) -> bool:
+        """Whether the address can be one."""
+        if not self.webhook:
+            return True
+        from urllib.parse import urlsplit  # for the few who set it
+
+        try:
+            parts = urlsplit(self.webhook)
+            _ = parts.port
+        except ValueError:
+            return False
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and self.webhook.isprintable()
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Every setting, effective."""
 
@@ -107,7 +141,10 @@ class Config:
     bmc: BmcConfig = field(default_factory=BmcConfig)
     daemon: DaemonConfig = field(default_factory=DaemonConfig)
     power: PowerConfig = field(default_factory=PowerConfig)
+    thermal: ThermalConfig = field(default_factory=ThermalConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
     gpus: tuple[GpuConfig, ...] = ()
 
 
@@ -217,8 +254,10 @@ RANGES = (
     ("circuit.other_load_a", 0.0, 80.0),
     ("circuit.panel_c", 0.0, 70.0),
     ("power.cpu_limit_w", 30.0, 1000.0),
+    ("thermal.room_max_c", 15.0, 60.0),
     ("daemon.period_s", 0.02, 5.0),
     ("daemon.idle_period_s", 0.02, 10.0),
+    ("alerts.timeout_s", 1.0, 300.0),
     ("bmc.port", 1, 65535),
     ("bmc.cipher_suite", 0, 17),
 )
@@ -232,7 +271,7 @@ def check_config(config: Config, *, where: str) -> None:
         if value is not None and not least <= value <= most:
             raise TinyboxError(f"{where}: '{key}' is {value:g}", hint=f"it must lie between {least:g} and {most:g}")
     for key, value, known in (
-        ("bmc.interface", config.bmc.interface, ("open", "lanplus", "none")),
+        ("bmc.interface", config.bmc.interface, ("open", "lanplus", "redfish", "none")),
         ("power.guarantee", config.power.guarantee, ("auto", "strict", "bounded")),
     ):
         if value not in known:
@@ -242,6 +281,8 @@ def check_config(config: Config, *, where: str) -> None:
     except ValueError:
         hint = "an address of this machine and a port: '127.0.0.1:9469' or '[::1]:9469'; '' is nowhere"
         raise TinyboxError(f"{where}: 'metrics.listen' is '{config.metrics.listen}'", hint=hint) from None
+    _check_noise(config.noise, where=where)
+    _check_alerts(config.alerts, where=where)
     seen: set[str] = set()
     for gpu in config.gpus:
         if not re.fullmatch(r"gpu/\d+", gpu.id) or gpu.id in seen:
@@ -251,3 +292,21 @@ def check_config(config: Config, *, where: str) -> None:
             raise TinyboxError(f"{where}: limit_w of {gpu.id} is {gpu.limit_w:g}", hint="board watts, 20 to 1500")
         if not -9 <= gpu.priority <= 9:
             raise TinyboxError(f"{where}: priority of {gpu.id} is {gpu.priority}", hint="-9 to 9, 0 is normal")
+
+
+def _check_noise(noise: NoiseConfig, *, where: str) -> None:
+    for key, text in (("profile", noise.profile), ("night_profile", noise.night_profile)):
+        if text or key == "profile":
+            parse_quiet(text, where=f"{where}: 'noise.{key}': ")
+    for key, text in (("night_from", noise.night_from), ("night_to", noise.night_to)):
+        if minutes_of(text) is None:
+            raise TinyboxError(f"{where}: 'noise.{key}' is '{text}'", hint="a time of day as '22:00'")
+
+
+def _check_alerts(alerts: AlertsConfig, *, where: str) -> None:
+    if not alerts.is_webhook_meant:  # it may hold a secret: it is not repeated
+        hint = "an address as 'https://host/path'; '' is nobody"
+        raise TinyboxError(f"{where}: 'alerts.webhook' is no address of the web", hint=hint)
+    if alerts.command and not alerts.command[0].startswith("/"):
+        hint = "the program by its whole path, then its arguments, each a string of its own"
+        raise TinyboxError(f"{where}: 'alerts.command' begins with '{alerts.command[0]}'", hint=hint)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tinybox.core.acoustics import Level
 from tinybox.core.actions import Action
 from tinybox.core.snapshot import Severity
 
@@ -62,6 +63,22 @@ class PowerView:
 
 
 @dataclass(frozen=True, slots=True)
+class QuietView:
+    """How loud the box may be, and what that asks of it."""
+
+    profile: str
+    limit_dba: float | None  # None: no limit
+    duty_pct: float | None  # of the chassis fans, as we told them; None: they are their controller's
+    share: float  # of the circuit's promise that noise leaves
+    hottest: str | None = None  # the card nearest to its limits
+    hottest_c: float | None = None  # the one of its temperatures that is
+    hottest_soft_c: float | None = None  # up to which it may get for the sake of quiet
+    is_broken: bool = False  # heat, or a temperature that is not told, goes before quiet now
+    next_db_watts_pct: float | None = None  # what one decibel less would take of the cards' watts
+    next_db_work_pct: float | None = None  # and of their work, at most
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """One tick's answer. `reason` is that of the last change, so that a quiet box can still explain itself."""
 
@@ -69,5 +86,11 @@ class Decision:
     alerts: tuple[Alert, ...]
     reason: str
     power: PowerView
-    noise_dba: float | None
+    noise: Level | None
     period_s: float
+    quiet: QuietView | None = None  # None: nobody asked for it, or nothing may be written
+
+    @property
+    def noise_dba(self) -> float | None:
+        """The level at the listener; None while a fan's speed is unknown."""
+        return None if self.noise is None else self.noise.dba

@@ -33,6 +33,23 @@ def write_durably(files: Mapping[Path, str]) -> None:
         _sync_folder(folder)
 
 
+class Seen:
+    """A file that somebody else writes, and whether it is another than at the last look."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at_ns: int | None = None
+
+    def is_new(self) -> bool:
+        """Whether it changed, came or went since; the first look is news."""
+        try:
+            at_ns = self._path.stat().st_mtime_ns
+        except OSError:
+            at_ns = 0
+        is_new, self._at_ns = at_ns != self._at_ns, at_ns
+        return is_new
+
+
 def remove_durably(path: Path) -> None:
     """No such file from now on, also after a power cut. Raises OSError."""
     path.unlink(missing_ok=True)

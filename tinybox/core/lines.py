@@ -3,7 +3,18 @@
 import dataclasses
 from typing import Any
 
-from tinybox.core.actions import Action, EndWork, FreezeWork, PowerOff, SetCap, SetClockLimit, SetCpuCap
+from tinybox.core.actions import (
+    Action,
+    EndWork,
+    FreezeWork,
+    LimitGpuFan,
+    PowerOff,
+    ReleaseFans,
+    SetCap,
+    SetClockLimit,
+    SetCpuCap,
+    SetFanDuty,
+)
 from tinybox.core.box import Box
 from tinybox.core.decision import Decision
 from tinybox.core.errors import TinyboxError
@@ -19,6 +30,9 @@ NAMES: dict[type[Action], str] = {
     FreezeWork: "freeze_work",
     EndWork: "end_work",
     PowerOff: "power_off",
+    SetFanDuty: "set_fan_duty",
+    ReleaseFans: "release_fans",
+    LimitGpuFan: "limit_gpu_fan",
 }
 
 
@@ -41,7 +55,7 @@ def snapshot_of(document: Any, box: Box, *, where: str) -> Snapshot:
         if isinstance(gpu, dict):
             _fill(gpu, box)
     snapshot = read_table(Snapshot, cleaned, where=where)
-    known = {f"gpu/{i}" for i in range(len(box.gpu.slots))}
+    known = {f"gpu/{i}" for i in range(len(box.slots))}
     ids = [gpu.id for gpu in snapshot.gpus]
     if len(set(ids)) < len(ids) or not set(ids) <= known:
         raise TinyboxError(f"{where}: gpus are {', '.join(ids)}", hint=f"each once, of: {', '.join(sorted(known))}")
@@ -63,9 +77,9 @@ def decision_document(decision: Decision, time_s: float) -> dict[str, Any]:
 
 def _fill(gpu: dict[str, Any], box: Box) -> None:
     """What is the same for every card of this kind of box."""
-    kind, name = box.gpu, str(gpu.get("id", ""))
-    index = name.rpartition("/")[2]
-    slot = kind.slots[int(index)] if index.isdecimal() and int(index) < len(kind.slots) else ""
+    index = str(gpu.get("id", "")).rpartition("/")[2]
+    number = int(index) if index.isdecimal() and int(index) < len(box.slots) else None
+    kind, slot = (box.gpu, "") if number is None else (box.kinds[number], box.slots[number])
     gpu.setdefault("state", "awake")
     gpu.setdefault("pci", slot)
     gpu.setdefault("vendor", kind.vendor)

@@ -88,6 +88,9 @@ def new_box_text(new: NewBox, base: Box) -> str:
         "[fans]",
         f"count = {new.fan_count}",
         "",
+        "[nic]",
+        "count = 0 # whatever there is",
+        "",
         "[storage]",
         "data_drives = 0 # the drives of this machine are its owner's",
     ]

@@ -13,10 +13,13 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from tinybox.core.config import Config
+from tinybox.core.config import ANY_CERTIFICATE, AlertsConfig, Config
 
 KEY, SECRET = "[key]", "[secret]"
 PASSWORD_FILE = "/etc/tinybox/bmc-password"
+CERTIFICATE = "/etc/tinybox/bmc.pem"
+# journald's own start and stop messages (systemd, sd-messages.h): the same on every machine.
+JOURNAL_OWN = "f77379a8490b408bbe5f6940505a777b|d93fb3c9c24d451a97cea615ce59c00b"
 # Files whose whole text tells one machine from all others.
 SERIAL_FILES = (
     *("serial", "serial_number", "unique_id", "uuid", "wwid", "wwn", "eui", "nguid", "subsysnqn"),
@@ -109,7 +112,7 @@ EVERYWHERE = (
     _rule("UUID", rf"{ALONE}eui\.[0-9a-f]{{16,32}}{END}", lambda n: f"eui.{n:016x}"),
     _rule("UUID", rf"{ALONE}[0-9a-f]{{8}}-(?:[0-9a-f]{{4}}-){{3}}[0-9a-f]{{12}}{END}", _uuid),
     _rule("UUID", rf"{ALONE}(?:[0-9a-f]{{8}}:){{3}}[0-9a-f]{{8}}{END}", lambda n: f"{'00000000:' * 3}{n:08x}"),
-    _rule("UUID", rf"{ALONE}(?:0x)?[0-9a-f]{{32,}}{END}", lambda n: f"{n:032x}"),
+    _rule("UUID", rf"{ALONE}(?!(?:{JOURNAL_OWN}){END})(?:0x)?[0-9a-f]{{32,}}{END}", lambda n: f"{n:032x}"),
     _rule("UUID", r"UUID=([^\s\"',]+)", _uuid),
     _rule("MAC address", rf"{ALONE}(?:[0-9a-f]{{2}}[:-]){{5,}}[0-9a-f]{{2}}{END}", _mac),
     _rule("MAC address", rf"{ALONE}(?:[0-9a-f]{{4}}\.){{2}}[0-9a-f]{{4}}{END}", _mac),
@@ -186,8 +189,9 @@ class Redactor:
             host=self._host(config.bmc.host),
             user=self._user(config.bmc.user),
             password_file=PASSWORD_FILE if config.bmc.password_file else "",
+            certificate=CERTIFICATE if config.bmc.certificate not in ("", ANY_CERTIFICATE) else config.bmc.certificate,
         )
-        return replace(config, bmc=bmc)
+        return replace(config, bmc=bmc, alerts=AlertsConfig())  # an address is a key, and nothing is read by it
 
     def argv(self, argv: Sequence[str]) -> tuple[str, ...]:
         """A command line as the redacted settings make it."""

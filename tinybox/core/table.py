@@ -7,11 +7,27 @@ import math
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tinybox.core.errors import TinyboxError
 
 T = TypeVar("T")
+
+
+def load_object(path: Path, *, hint: str) -> dict[str, Any] | None:
+    """The JSON object in a file; None where there is no file. Raises TinyboxError for one that cannot be meant."""
+    try:
+        table = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise TinyboxError(f"cannot read {path}: {error.strerror}", hint=hint) from None
+    except ValueError as error:
+        raise TinyboxError(f"{path}: not valid JSON: {error}", hint=hint) from None
+    if not isinstance(table, dict):
+        raise TinyboxError(f"{path}: not a JSON object", hint=hint)
+    return table
 
 
 def read_table(kind: type[T], table: Mapping[str, Any], *, where: str, path: str = "") -> T:
@@ -40,8 +56,8 @@ def _convert(hint: Any, value: Any, *, where: str, path: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         inner = [option for option in typing.get_args(hint) if option is not types.NoneType]
         return _convert(inner[0], value, where=where, path=path)
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return read_table(typing.cast(type[Any], hint), value, where=where, path=f"{path}.")
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, dict | hint):
+        return read_table(hint, value, where=where, path=f"{path}.") if isinstance(value, dict) else value
     if origin is tuple and isinstance(value, list):
         (item, _) = typing.get_args(hint)
         return tuple(_convert(item, one, where=where, path=f"{path}[{i}]") for i, one in enumerate(value))

@@ -4,8 +4,9 @@ import dataclasses
 import json
 from typing import Any
 
+from tinybox.core.acoustics import Level
 from tinybox.core.circuit import BREAKER_SHARE
-from tinybox.core.decision import Decision
+from tinybox.core.decision import Decision, QuietView
 from tinybox.core.snapshot import Cpu, Gpu, Snapshot
 
 SCHEMA = 1
@@ -41,10 +42,13 @@ def status_document(snapshot: Snapshot, decision: Decision, *, source: str, box:
         },
         "gpus": [_gpu(gpu, decision) for gpu in snapshot.gpus],
         "noise_dba": _rounded(decision.noise_dba, 1),
+        "noise": None if decision.noise is None else _noise(decision.noise),
+        "quiet": None if decision.quiet is None else _quiet(decision.quiet),
         "cpu": _cpu(snapshot.cpu),
         "fans": [dataclasses.asdict(fan) for fan in snapshot.fans],
         "drives": [dataclasses.asdict(drive) for drive in snapshot.drives],
         "raid": None if raid is None else _without({**dataclasses.asdict(raid), "members": list(raid.members)}, "id"),
+        "nics": [{**dataclasses.asdict(nic), "addresses": list(nic.addresses)} for nic in snapshot.nics],
         "alerts": [dataclasses.asdict(alert) for alert in decision.alerts],
         "work_is_frozen": snapshot.is_work_frozen,
         "decision": {"reason": decision.reason, "period_s": decision.period_s},
@@ -95,6 +99,30 @@ def _without(table: dict[str, Any], key: str) -> dict[str, Any]:
 def _tidy(table: dict[str, Any]) -> dict[str, Any]:
     """Milliwatts are enough: a mean over a tenth of a second has no fifteen digits."""
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in table.items()}
+
+
+def _noise(level: Level) -> dict[str, Any]:
+    return {
+        "dba": round(level.dba, 1),
+        "plus_minus_db": round(level.plus_minus_db, 1),
+        "is_estimated": level.is_estimated,
+        "sources": [{"id": source.id, "dba": round(source.dba, 1)} for source in level.sources],
+    }
+
+
+def _quiet(view: QuietView) -> dict[str, Any]:
+    return {
+        "profile": view.profile,
+        "limit_dba": view.limit_dba,
+        "duty_pct": view.duty_pct,
+        "share": round(view.share, 3),
+        "hottest": view.hottest,
+        "hottest_c": _rounded(view.hottest_c, 1),
+        "hottest_soft_c": _rounded(view.hottest_soft_c, 1),
+        "is_broken": view.is_broken,
+        "next_db_watts_pct": _rounded(view.next_db_watts_pct, 1),
+        "next_db_work_pct": _rounded(view.next_db_work_pct, 1),
+    }
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -1,5 +1,9 @@
-"""The processor: load and memory by psutil, temperature by k10temp or coretemp, watts and their limit by RAPL."""
+"""The processor: load and memory by psutil, temperature by k10temp or coretemp, watts and their limit by RAPL or HSMP.
 
+RAPL of an EPYC counts and has no limit to write; AMD's HSMP driver has one (docs/protocol/work.md).
+"""
+
+import posixpath
 from dataclasses import dataclass, replace
 
 from tinybox.core.actions import SetCpuCap
@@ -12,6 +16,7 @@ HWMON = "sys/class/hwmon"
 TEMPERATURE_CHIPS = ("k10temp", "coretemp")
 CALM_PERIOD_S = 1.0
 LIMIT = "constraint_0_power_limit_uw"  # the sustained one
+HSMP = "amd_hsmp_hwmon"  # Linux 6.16 and later: one chip for each socket, its limits in microwatts like RAPL's
 CAP_TOLERANCE_W = 1.0  # RAPL counts in eighths of a watt
 
 
@@ -49,6 +54,7 @@ class CpuDriver:
         self._host = host
         self._folders = self._find_folders()
         self._packages = self._find_packages()
+        self._sockets = self._find_sockets()
         self._limits = self._find_limits()
         self._temperature = self._find_temperature()
         self._calm = Cpu()
@@ -62,16 +68,24 @@ class CpuDriver:
             self._calm_due_s = now_s + CALM_PERIOD_S
             self._read_calm()
         faults = list(self._calm_faults)
-        if not self._packages:
+        if not self._packages and not self._sockets:
             faults.append(Fault("cpu", "no RAPL: its power is taken at its worst"))
         try:
-            powers = [package.power_w(now_s) for package in self._packages]
-            known = [power for power in powers if power is not None]
-            self._power_w = sum(known) if known else self._power_w
+            self._power_w = self._read_power(now_s)
         except HardwareError as error:
             self._power_w = None
             faults.append(Fault("cpu", f"power unreadable: {error}"))
         return replace(self._calm, power_w=self._power_w), tuple(faults)
+
+    def _read_power(self, now_s: float) -> float | None:
+        """By RAPL's counters, which are finer; by HSMP where there are none. Raises HardwareError."""
+        if not self._packages:
+            return (
+                sum(self._microwatts(f"{socket}/power1_input") for socket in self._sockets) if self._sockets else None
+            )
+        powers = [package.power_w(now_s) for package in self._packages]
+        known = [power for power in powers if power is not None]
+        return sum(known) if known else self._power_w
 
     def apply(self, action: SetCpuCap) -> None:
         """Write the limit, an equal part to each package, and read it back. Raises HardwareError if not in force."""
@@ -125,15 +139,18 @@ class CpuDriver:
 
     def _read_cap(self) -> float | None:
         """Watts that all packages together may draw for long; None: nothing limits them. Raises HardwareError."""
-        total_w = 0.0
-        for folder in self._folders if self._limits else ():
-            if self._host.exists(f"{folder}/enabled") and self._host.read_text(f"{folder}/enabled") == "0":
-                raise HardwareError(f"the limit is switched off: write 1 to {self._host.path(folder)}/enabled")
-            try:
-                total_w += int(self._host.read_text(f"{folder}/{LIMIT}")) / 1e6
-            except ValueError as error:
-                raise HardwareError(str(error)) from None
-        return total_w if self._limits else None
+        for limit in self._limits:
+            switch = f"{posixpath.dirname(limit)}/enabled"
+            if self._host.exists(switch) and self._host.read_text(switch) == "0":
+                raise HardwareError(f"the limit is switched off: write 1 to {self._host.path(switch)}")
+        return sum(self._microwatts(limit) for limit in self._limits) if self._limits else None
+
+    def _microwatts(self, path: str) -> float:
+        """A file of microwatts, in watts. Raises HardwareError."""
+        try:
+            return int(self._host.read_text(path)) / 1e6
+        except ValueError as error:
+            raise HardwareError(f"{self._host.path(path)}: {error}") from None
 
     def _find_folders(self) -> tuple[str, ...]:
         """Each package's folder; `intel-rapl-mmio` is a second door to the same package."""
@@ -159,14 +176,28 @@ class CpuDriver:
 
     def _find_limits(self) -> tuple[str, ...]:
         """Each package's limit; none at all where one package cannot be limited."""
-        limits = tuple(f"{folder}/{LIMIT}" for folder in self._folders)
-        return limits if all(self._host.is_writable(limit) for limit in limits) else ()
+        for limits in (
+            tuple(f"{folder}/{LIMIT}" for folder in self._folders),
+            tuple(f"{socket}/power1_cap" for socket in self._sockets),
+        ):
+            if limits and all(self._host.is_writable(limit) for limit in limits):
+                return limits
+        return ()
+
+    def _find_sockets(self) -> tuple[str, ...]:
+        """HSMP's chips."""
+        return tuple(folder for folder in self._chips() if self._name(folder) == HSMP)
+
+    def _chips(self) -> tuple[str, ...]:
+        return tuple(f"{HWMON}/{name}" for name in self._host.list_dir(HWMON))
+
+    def _name(self, folder: str) -> str:
+        try:
+            return self._host.read_text(f"{folder}/name")
+        except HardwareError:
+            return ""
 
     def _find_temperature(self) -> Attribute | None:
-        for name in self._host.list_dir(HWMON):
-            try:
-                if self._host.read_text(f"{HWMON}/{name}/name") in TEMPERATURE_CHIPS:
-                    return self._host.attribute(f"{HWMON}/{name}/temp1_input")
-            except HardwareError:
-                continue
-        return None
+        found = (folder for folder in self._chips() if self._name(folder) in TEMPERATURE_CHIPS)
+        folder = next(found, None)
+        return self._host.attribute(f"{folder}/temp1_input") if folder else None

@@ -10,12 +10,13 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tinybox.core.errors import HardwareError
+from tinybox.hw.kmsg import Kmsg
 
 COMMAND_TIMEOUT_S = 10.0
 ATTRIBUTE_BYTES = 8192
@@ -54,13 +55,20 @@ class Attribute:
 
     def read(self) -> str:
         """Its text without surrounding white space. Raises AbsentError or HardwareError."""
+        return self.read_bytes().decode("ascii", "replace").strip()
+
+    def read_bytes(self) -> bytes:
+        """What it says, as it is. Raises AbsentError or HardwareError."""
         try:
             if self._descriptor < 0:
                 self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            return os.pread(self._descriptor, ATTRIBUTE_BYTES, 0).decode("ascii", "replace").strip()
+            return os.pread(self._descriptor, ATTRIBUTE_BYTES, 0)
         except OSError as error:
             self.close()
             raise _as_hardware_error("read", self._path, error) from None
+
+    def __del__(self) -> None:
+        self.close()
 
     def close(self) -> None:
         """Let the descriptor go; the next read opens a new one."""
@@ -86,6 +94,11 @@ class Host:
     def is_real(self) -> bool:
         """Whether this is the machine we run on, with nothing replayed."""
         return self.root == Path("/")
+
+    @property
+    def mounts_path(self) -> str:
+        """The mounts of the process that looks; a recording keeps them under no process's name."""
+        return "proc/self/mountinfo" if self.is_real else "proc/mountinfo"
 
     def path(self, relative: str) -> str:
         """Where a file of the machine lies in our own file system."""
@@ -119,6 +132,10 @@ class Host:
                 os.close(descriptor)
         except OSError as error:
             raise _as_hardware_error(f"write {text.strip()!r} to", path, error) from None
+
+    def kmsg(self) -> Kmsg:
+        """A reader of the kernel's log."""
+        return Kmsg(self.path("dev/kmsg"))
 
     def list_dir(self, relative: str) -> tuple[str, ...]:
         """Names in a folder, sorted; empty when it is not there or cannot be listed: then nothing is found in it."""
@@ -174,10 +191,22 @@ class Host:
             raise HardwareError(f"'{words}' failed with {done.returncode}: {said}")
         return done.stdout
 
+    def answer(self, argv: Sequence[str], ask: Callable[[], Any]) -> Any:
+        """A service's answer as JSON: by asking, or recorded like a command's output. Raises HardwareError."""
+        if self.is_real or argv[0] in self.live:
+            return ask()
+        try:
+            return json.loads(self._replay(argv))
+        except ValueError as error:
+            raise HardwareError(f"the recorded answer of '{' '.join(argv)}' is not JSON: {error}") from None
+
     def psutil(self) -> PsutilValues:
         """Processor and memory as psutil counts them, live or recorded."""
         if not self.is_real:
-            return PsutilValues(**self._library("psutil"))
+            try:
+                return PsutilValues(**self._library("psutil"))
+            except TypeError as error:
+                raise HardwareError(f"{self.path('library/psutil.json')}: {error}") from None
         import psutil
 
         memory = psutil.virtual_memory()
@@ -188,6 +217,21 @@ class Host:
             memory_total_bytes=memory.total,
             memory_used_bytes=memory.used,
         )
+
+    def addresses(self) -> dict[str, tuple[str, ...]]:
+        """IP addresses by network interface, live or recorded. Raises HardwareError."""
+        if not self.is_real:
+            recorded = self._library("addresses")
+            return {str(name): tuple(map(str, found)) for name, found in recorded.items() if isinstance(found, list)}
+        import socket
+
+        import psutil
+
+        families = (socket.AF_INET, socket.AF_INET6)
+        return {
+            name: tuple(one.address for one in found if one.family in families)
+            for name, found in psutil.net_if_addrs().items()
+        }
 
     def space(self, mount: str) -> tuple[int | None, int | None]:
         """Size and free bytes of what is mounted there, live or recorded; None where nobody knows."""
@@ -201,7 +245,7 @@ class Host:
 
     def _mounts_are_live(self) -> bool:
         """Whether this root shows our own mounts: a twin in a machine with real storage does."""
-        return self.resolve("proc/mounts").startswith("/proc/")
+        return self.resolve(self.mounts_path).startswith("/proc/")
 
     def _recorded_space(self, mount: str) -> tuple[int | None, int | None]:
         try:
@@ -223,7 +267,7 @@ class Host:
         path = f"library/{name}.json"
         try:
             loaded = json.loads(self.read_text(path))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise HardwareError(f"{self.path(path)}: not valid JSON: {error}") from None
         if not isinstance(loaded, dict):
             raise HardwareError(f"{self.path(path)}: not a JSON object")
@@ -238,7 +282,7 @@ def _as_hardware_error(verb: str, path: str, error: OSError) -> HardwareError:
 
 def _recorded_reason(path: str) -> str | None:
     try:
-        with open(f"{path}/{UNREADABLE}", encoding="utf-8") as file:  # noqa: PTH123
+        with open(f"{path}/{UNREADABLE}", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
             return file.read().strip()
     except OSError:
         return None

@@ -1,5 +1,6 @@
-"""The data array: what /proc/mdstat says of it, and where it is mounted."""
+"""The data array: what /proc/mdstat and md's sysfs say of it, and where it is mounted (docs/protocol/nvme.md)."""
 
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -7,12 +8,15 @@ from pathlib import PurePosixPath
 from tinybox.core.box import StorageKind
 from tinybox.core.errors import HardwareError
 from tinybox.core.snapshot import Fault, Raid
+from tinybox.hw.figures import whole
 from tinybox.hw.host import Host
+from tinybox.hw.mounts import read_mounts
 
 ARRAY = re.compile(
     r"^(md\S+) : (active|inactive)(?: \((?:auto-)?read-only\))?(?: (raid\d+|linear))? (.+)$", re.MULTILINE
 )
 MEMBER = re.compile(r"(\w+)\[\d+\](\(\w\))*")
+BROKEN = ("broken", "inactive", "clear")  # of array_state (kernel: Documentation/admin-guide/md.rst)
 MISSING_SLOT = re.compile(r"\[[U_]*_[U_]*\]")
 
 
@@ -50,18 +54,34 @@ def read_raid(host: Host, kind: StorageKind) -> tuple[Raid | None, tuple[Fault, 
     array = mounted or next((array for array in arrays if array.level in (kind.level, None)), None)
     if array is None:
         return Raid(level=None, state="absent"), ()
-    state = "failed" if not array.is_active else "degraded" if array.is_degraded else "clean"
+    facts = {
+        name: _fact(host, array.name, name) for name in ("array_state", "raid_disks", "sync_action", "mismatch_cnt")
+    }
+    is_broken = not array.is_active or facts["array_state"] in BROKEN
+    state = "failed" if is_broken else "degraded" if array.is_degraded else "clean"
     mount = mounts.get(array.name)
     size_bytes, free_bytes = host.space(kind.mount) if mount is not None else (None, None)
-    return Raid(array.level, state, mount, array.members, size_bytes, free_bytes), ()
+    return Raid(
+        array.level,
+        state,
+        mount,
+        array.members,
+        size_bytes,
+        free_bytes,
+        devices=whole(facts["raid_disks"]),
+        sync_action=facts["sync_action"],
+        mismatches=whole(facts["mismatch_cnt"]),
+    ), ()
+
+
+def _fact(host: Host, array: str, name: str) -> str | None:
+    """One of md's own attributes; RAID 0 has fewer of them."""
+    with contextlib.suppress(HardwareError):
+        return host.read_text(f"sys/block/{array}/md/{name}") or None
+    return None
 
 
 def _mounts(host: Host) -> dict[str, str]:
     """md device name to mount point, links such as /dev/md/tinybox followed."""
-    path = "proc/self/mounts" if host.is_real else "proc/mounts"
-    found = {}
-    for line in host.read_text(path).splitlines():
-        device, point = line.split(" ")[:2]
-        if device.startswith("/dev/md"):
-            found[PurePosixPath(host.resolve(device)).name] = point
-    return found
+    arrays = [mount for mount in read_mounts(host) if mount.source.startswith("/dev/md")]
+    return {PurePosixPath(host.resolve(mount.source)).name: mount.place for mount in arrays}

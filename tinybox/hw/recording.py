@@ -17,6 +17,8 @@ from typing import Any
 from tinybox.core.errors import HardwareError
 from tinybox.core.redaction import Known, Redactor
 from tinybox.hw.host import COMMAND_TIMEOUT_S, UNREADABLE, AbsentError, Attribute, Host, PsutilValues, command_slug
+from tinybox.hw.kernel_log import MATTERS
+from tinybox.hw.kmsg import Kmsg, Record
 from tinybox.hw.nvme import NVME
 from tinybox.hw.owner import PEOPLE_UIDS
 from tinybox.hw.pcie import DEVICES
@@ -29,7 +31,9 @@ JOURNAL = (
     *(word for unit in UNITS for word in ("-u", unit)),
 )
 MESSAGES = ("dmesg",)
+KMSG = "dev/kmsg"
 NOT_NOTED = re.compile(r"(commands|library)/|/?proc/\d")  # replays are noted as what they replay; processes never
+NAMES_TELL = re.compile(r"/(pstore|drm)$")  # crash records, nodes of cards
 PCI_FACTS = ("class", "vendor", "device", "subsystem_vendor", "subsystem_device")
 MOST_LINES = 500
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a terminal might obey
@@ -42,10 +46,8 @@ FACT_FILES = (
 )
 # Of these only the lines that say something of our hardware; a mount's name may be anybody's business.
 KEPT_LINES = {
-    "proc/mounts": re.compile(r"^/dev/md"),
-    command_slug(MESSAGES): re.compile(
-        r"amdgpu|\bkfd\b|\bdrm\b|nvidia|NVRM|\bi915\b|\bxe\b|AER|pcieport|nvme|\bmce\b|Machine check|EDAC|ipmi", re.I
-    ),
+    "proc/mountinfo": re.compile(r" - \S+ /dev/md|^(\S+ ){4}(/|/boot|/boot/efi|/efi) "),
+    **dict.fromkeys((KMSG, command_slug(MESSAGES)), re.compile(rf"{MATTERS.pattern}|\bkfd\b|ipmi", re.IGNORECASE)),
 }
 
 
@@ -93,6 +95,21 @@ class RecordingAttribute(Attribute):
         return self._note(super().read)
 
 
+class RecordingKmsg(Kmsg):
+    """A reader of the kernel's log that notes its records."""
+
+    def __init__(self, path: str, notes: Notes) -> None:
+        super().__init__(path)
+        self._notes = notes
+
+    def read(self) -> tuple[list[Record], bool]:
+        """New records, noted. Raises OSError."""
+        records, is_void = super().read()
+        told = [f"{record.level},{i},{record.time_us},-;{record.text}\n" for i, record in enumerate(records)]
+        self._notes.files[KMSG] = "".join(told)
+        return records, is_void
+
+
 class RecordingHost(Host):
     """A machine whose every reading is noted. Nothing can be written through it."""
 
@@ -121,13 +138,15 @@ class RecordingHost(Host):
         return super().is_writable(relative) and self._note_presence(relative)
 
     def list_dir(self, relative: str) -> tuple[str, ...]:
-        """Names in a folder; those that are links are noted."""
+        """Names in a folder; those that are links are noted, and all where nothing but the name is read."""
         names = super().list_dir(relative)
         if names:
             self.notes.folders.add(self._way(relative))
         for name in names:
             if super().link(f"{relative}/{name}"):
                 self._way(f"{relative}/{name}")
+            elif NAMES_TELL.search(relative):
+                self._note_presence(f"{relative}/{name}")
         return names
 
     def resolve(self, relative: str) -> str:
@@ -152,11 +171,33 @@ class RecordingHost(Host):
         self.notes.commands[tuple(argv)] = text
         return text
 
+    def answer(self, argv: Sequence[str], ask: Callable[[], Any]) -> Any:
+        """A service's answer, noted like a command's output. Raises AbsentError or HardwareError."""
+        try:
+            found = super().answer(argv, ask)
+        except AbsentError:
+            raise
+        except HardwareError as error:
+            self.notes.commands[tuple(argv)] = Unreadable(str(error))
+            raise
+        self.notes.commands[tuple(argv)] = json.dumps(found)
+        return found
+
     def psutil(self) -> PsutilValues:
         """Processor and memory, noted."""
         values = super().psutil()
         self.notes.library["psutil"] = asdict(values)
         return values
+
+    def kmsg(self) -> Kmsg:
+        """The kernel's log; what is read of it is noted in the same form."""
+        return RecordingKmsg(self.path("dev/kmsg"), self.notes)
+
+    def addresses(self) -> dict[str, tuple[str, ...]]:
+        """IP addresses by interface, noted. Raises HardwareError."""
+        found = super().addresses()
+        self.notes.library["addresses"] = {name: list(told) for name, told in found.items()}
+        return found
 
     def space(self, mount: str) -> tuple[int | None, int | None]:
         """Size and free bytes of a mount, noted where known."""
@@ -222,12 +263,14 @@ def redacted(notes: Notes, redactor: Redactor) -> Tree:
     """What was noted, without what is secret."""
     files: dict[str, str] = {}
     for path, outcome in sorted(notes.files.items()):
-        _add(files, redactor.fact(path), outcome, redactor, is_prose=path in PROSE_FILES)
+        _add(files, redactor.fact(path), outcome, redactor, is_prose=path in (*PROSE_FILES, KMSG))
     for argv, outcome in sorted(notes.commands.items()):
         slug = command_slug(redactor.argv(argv))
         _add(files, f"commands/{slug}", outcome, redactor, is_prose=argv in (JOURNAL, MESSAGES))
     for name, table in notes.library.items():
-        files[f"library/{name}.json"] = json.dumps({redactor.fact(key): value for key, value in table.items()}) + "\n"
+        files[f"library/{name}.json"] = (
+            json.dumps({redactor.fact(key): redactor.document(value) for key, value in table.items()}) + "\n"
+        )
     links = {redactor.fact(path): redactor.fact(target) for path, target in sorted(notes.links.items())}
     return Tree(files, links, frozenset(map(redactor.fact, notes.folders)))
 

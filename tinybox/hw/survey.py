@@ -2,18 +2,20 @@
 
 import contextlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from tinybox.core.config import BmcConfig
 from tinybox.core.errors import HardwareError
 from tinybox.hw.amd import OD_FILE, parse_od_table
 from tinybox.hw.bmc import BmcDriver
 from tinybox.hw.host import Host
+from tinybox.hw.intel import I915, XE
+from tinybox.hw.libraries import ask_library
 from tinybox.hw.nvme import CONTROLLER, NVME
-from tinybox.hw.pcie import DEVICES, graphics_cards, link_gts
+from tinybox.hw.pcie import DEVICES, VENDORS, graphics_cards, link_gts
 from tinybox.hw.psu import PsuDriver
 
-VENDORS = {"1002": "amd", "10de": "nvidia", "8086": "intel"}
 PROCESSOR_GRAPHICS = "0000:00:"  # the root bus: inside the processor, no card
 CLOCK = re.compile(r"(\d+)\s*M[hH]z")
 
@@ -25,6 +27,7 @@ class FoundCard:
     address: str
     pci_id: str
     vendor: str
+    name: str | None = None
     cap_min_w: float | None = None
     cap_max_w: float | None = None
     cap_default_w: float | None = None
@@ -60,12 +63,12 @@ def survey(host: Host, bmc: BmcConfig) -> Found:
     psus = PsuDriver(host, 1)
     supplies, _ = psus.read(0.0)
     psus.close()
-    _, fans, faults = BmcDriver(host, bmc, 0).read()
+    _, fans, faults = BmcDriver(host, bmc, 0).read(0.0)
     values = None
     with contextlib.suppress(HardwareError):
         values = host.psutil()
     return Found(
-        cards=tuple(_read_card(host, card.address, card.pci_id) for card in cards),
+        cards=_told_more(host, tuple(_read_card(host, card.address, card.pci_id) for card in cards)),
         psu_count=len(supplies),
         has_bmc=not faults and bmc.interface != "none",
         fan_count=len(fans),
@@ -74,6 +77,20 @@ def survey(host: Host, bmc: BmcConfig) -> Found:
         cpu_cores=values.cpu_count_physical if values else None,
         memory_bytes=values.memory_total_bytes if values else None,
     )
+
+
+def _told_more(host: Host, cards: tuple[FoundCard, ...]) -> tuple[FoundCard, ...]:
+    """The cards with what their vendors' libraries add."""
+    told: dict[str, dict[str, Any]] = {}
+    for vendor in ("amd", "nvidia"):
+        told |= ask_library(host, vendor, tuple(card.address for card in cards if card.vendor == vendor))
+    return tuple(_with(card, told.get(card.address, {})) for card in cards)
+
+
+def _with(card: FoundCard, told: dict[str, Any]) -> FoundCard:
+    """A card, its gaps filled."""
+    known = {("vram_bytes" if name == "vram_total_bytes" else name): value for name, value in told.items()}
+    return replace(card, **{name: value for name, value in known.items() if getattr(card, name) is None})
 
 
 def _read_card(host: Host, address: str, pci_id: str) -> FoundCard:
@@ -93,8 +110,8 @@ def _read_card(host: Host, address: str, pci_id: str) -> FoundCard:
         pci_id=pci_id,
         vendor=VENDORS.get(pci_id.partition(":")[0], "unknown"),
         cap_min_w=figure("power1_cap_min", 1e6),
-        cap_max_w=figure("power1_cap_max", 1e6),
-        cap_default_w=figure("power1_cap_default", 1e6),
+        cap_max_w=figure("power1_cap_max", 1e6) or figure("power1_rated_max", 1e6),
+        cap_default_w=figure("power1_cap_default", 1e6) or figure("power1_rated_max", 1e6),
         vram_bytes=int(vram) if vram is not None else None,
         clock_min_mhz=lowest,
         clock_max_mhz=highest,
@@ -110,6 +127,11 @@ def _read_card(host: Host, address: str, pci_id: str) -> FoundCard:
 
 def _clocks(host: Host, folder: str) -> tuple[int | None, int | None]:
     """The lowest clock limit that the card takes, and its highest clock."""
+    for layout in (I915, XE):
+        drm = next((f"drm/{name}" for name in host.list_dir(f"{folder}/drm") if name.startswith("card")), "drm/none")
+        ends = [_number(host, f"{folder}/{name.format(drm=drm)}") for name in (layout.least, layout.most)]
+        if ends[0] is not None and ends[1] is not None:
+            return int(ends[0]), int(ends[1])
     levels = [int(mhz) for mhz in CLOCK.findall(_text(host, f"{folder}/pp_dpm_sclk") or "")]
     table = parse_od_table(_text(host, f"{folder}/{OD_FILE}") or "")
     least = table.least_mhz if table is not None else min(levels, default=None)

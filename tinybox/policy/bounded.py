@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from tinybox.core.box import Box
 from tinybox.core.circuit import BREAKER_SHARE, Circuit
+from tinybox.core.snapshot import GpuState
 from tinybox.policy.breaker import amps_allowed, share_of_trip
 from tinybox.policy.cards import BUSY_LEAST, Card, is_waiting, refuses
 from tinybox.policy.envelope import CLOCK_STEP_MHZ, floor_clock_mhz
@@ -100,9 +101,10 @@ def clocks(cards: Sequence[Card], box: Box, circuit: Circuit, ledger: Ledger, dr
     the others wait for what it leaves at their lowest clock.
     """
     priorities = sorted({card.priority for card in cards if not is_waiting(card)})
-    loads = [_load(card, box, priorities, now_s) for card in cards if card.watts > 0 or card.is_awake]
+    loads = [_load(card, priorities, now_s) for card in cards if card.watts > 0 or card.is_awake]
     limits = _limits(circuit, ledger, draw)
-    low, high = box.gpu.clock_min_mhz // CLOCK_STEP_MHZ, -(-box.gpu.clock_max_mhz // CLOCK_STEP_MHZ)
+    low = min(kind.clock_min_mhz for kind in box.gpus) // CLOCK_STEP_MHZ
+    high = -(-max(kind.clock_max_mhz for kind in box.gpus) // CLOCK_STEP_MHZ)
     steps = [high] * (1 + len(priorities))
     if not _fits(loads, steps, draw, limits, box):
         has_waiting = any(load.rank == WAITING for load in loads)
@@ -126,7 +128,7 @@ def clocks(cards: Sequence[Card], box: Box, circuit: Circuit, ledger: Ledger, dr
     by_card = {
         load.gpu: int(load.clock_mhz(steps) // CLOCK_STEP_MHZ) * CLOCK_STEP_MHZ for load in loads if load.is_free
     }
-    by_card = {gpu: max(mhz, box.gpu.clock_min_mhz) for gpu, mhz in by_card.items()}
+    by_card = {gpu: max(mhz, box.kind_of(gpu).clock_min_mhz) for gpu, mhz in by_card.items()}
     return Clocks(by_card, _amps(loads, steps, draw)[0])
 
 
@@ -218,26 +220,29 @@ def _limits(circuit: Circuit, ledger: Ledger, draw: Draw) -> _Limits:
     )
 
 
-def _load(card: Card, box: Box, priorities: list[int], now_s: float) -> _Load:
-    gpu, kind, memory = card.gpu, box.gpu, card.memory
+def _load(card: Card, priorities: list[int], now_s: float) -> _Load:
+    gpu, kind, memory = card.gpu, card.kind, card.memory
     limit_mhz = gpu.clock_limit_mhz if gpu.clock_limit_mhz is not None else kind.clock_max_mhz
     most_mhz = float(kind.clock_max_mhz)
     if card.limit_w is not None:
         most_mhz = max(kind.clock_min_mhz, card.envelope.clock_for_w(card.limit_w * card.envelope.margin))
     waits = is_waiting(card)
     now_mhz = min(limit_mhz, kind.clock_max_mhz)
-    activity, busy = memory.activity, card.busy
+    activity, busy, watts = memory.activity, card.busy, card.watts
     has_lever = gpu.has_clock_lever and not gpu.clock_lever_is_coarse and not memory.is_deaf
     is_free = card.is_awake and has_lever and not refuses(card, now_s)
     if not is_free and busy > BUSY_LEAST:  # it draws what it draws, whatever its limit says
         activity = max(activity, (card.watts - card.idle_w) / (busy * (card.envelope.nominal_w(now_mhz) - card.idle_w)))
+    if gpu.state is GpuState.USERSPACE:  # what it draws is in the meters; room is kept for it to do its worst
+        watts = card.idle_w
+        activity = max(1.0, (card.grant_w - watts) / (card.envelope.nominal_w(now_mhz) - watts))
     return _Load(
         gpu=gpu.id,
         rank=WAITING if waits else 1 + priorities.index(card.priority),
         watts_by_step=card.envelope.by_step_w,
         margin=card.envelope.margin * memory.raised,
         idle_w=card.idle_w,
-        watts=card.watts,
+        watts=watts,
         activity=activity,
         busy=busy,
         busy_mean=memory.busy_mean,

@@ -11,7 +11,7 @@ from tinybox.core.box import Box, GpuKind
 from tinybox.core.config import Config, GpuConfig
 from tinybox.core.decision import Alert
 from tinybox.core.snapshot import Gpu, GpuState, Severity, Snapshot
-from tinybox.policy.envelope import Envelope, Known, board_max_w
+from tinybox.policy.envelope import Envelope, Known, board_max_w, userspace_max_w
 from tinybox.policy.lag import toward
 
 SETTLE_S = 1.0  # from reading a lower limit back until the card obeys it (RDNA3: 95 % within a second)
@@ -73,14 +73,19 @@ class Card:
     """One card in this turn."""
 
     gpu: Gpu
+    kind: GpuKind
     memory: CardMemory
     envelope: Envelope
-    idle_w: float
     watts: float  # of the board now, as its sensor says it; worst case where it says nothing
     busy: float
     priority: int
     limit_w: float | None
     is_known: bool  # its watts were told, recently enough
+
+    @property
+    def idle_w(self) -> float:
+        """What its board draws without work."""
+        return self.kind.board_power_idle_w
 
     @property
     def is_awake(self) -> bool:
@@ -110,7 +115,14 @@ def observe(
     own = {gpu.id: gpu for gpu in config.gpus}
     cards = tuple(
         _observe(
-            gpu, box.gpu, own.get(gpu.id), known[gpu.id], memory.cards.get(gpu.id), snapshot.time_s, elapsed_s, alerts
+            gpu,
+            box.kind_of(gpu.id),
+            own.get(gpu.id),
+            known[gpu.id],
+            memory.cards.get(gpu.id),
+            snapshot.time_s,
+            elapsed_s,
+            alerts,
         )
         for gpu in snapshot.gpus
     )
@@ -154,13 +166,17 @@ def _observe(  # noqa: PLR0913, PLR0917 - one place where everything about a car
 ) -> Card:
     envelope = about.envelope
     priority, limit_w = (own.priority, own.limit_w) if own is not None else (0, None)
-    idle_w = kind.board_power_idle_w
+    if gpu.state is GpuState.USERSPACE:
+        # Nobody but its program can hold it, and nothing tells its watts: it may do its worst at any moment.
+        worst_w = userspace_max_w(gpu, kind)
+        memory = replace(known or CardMemory(worst_w), grant_w=worst_w, lower_w=None, asked_mhz=None)
+        return Card(gpu, kind, memory, envelope, worst_w, 0.0, priority, limit_w, is_known=False)
     if gpu.state is not GpuState.AWAKE:
         # Gone it draws nothing; its grant stays reserved, for once back it is limited in the turn that sees it.
         worst_w = 0.0 if gpu.state is GpuState.GONE else board_max_w(gpu, kind, envelope)
         memory = known or CardMemory(worst_w)
-        asleep_w = idle_w if gpu.state is GpuState.ASLEEP else 0.0
-        return Card(gpu, memory, envelope, idle_w, asleep_w, 0.0, priority, limit_w, is_known=True)
+        asleep_w = kind.board_power_idle_w if gpu.state is GpuState.ASLEEP else 0.0
+        return Card(gpu, kind, memory, envelope, asleep_w, 0.0, priority, limit_w, is_known=True)
     gpu = _without_nonsense(gpu)
     bound_w = board_max_w(gpu, kind, envelope)
     if known is not None:
@@ -175,7 +191,7 @@ def _observe(  # noqa: PLR0913, PLR0917 - one place where everything about a car
         memory = replace(memory, asked_mhz=None)
     if memory.told_w is not None:
         memory = _proved(gpu, memory, watts, busy, now_s, alerts)
-    return Card(gpu, memory, envelope, idle_w, watts, busy, priority, limit_w, is_known)
+    return Card(gpu, kind, memory, envelope, watts, busy, priority, limit_w, is_known)
 
 
 def _without_nonsense(gpu: Gpu) -> Gpu:

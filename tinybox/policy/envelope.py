@@ -5,7 +5,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tinybox.core.box import ClockPoint, GpuKind
+from tinybox.core.box import Box, ClockPoint, GpuKind
 from tinybox.core.commission import Commission
 from tinybox.core.snapshot import Gpu
 
@@ -82,12 +82,12 @@ class Known:
     sensor_to_board: float
 
 
-def known_of(kind: GpuKind, commission: Commission | None) -> dict[str, Known]:
+def known_of(box: Box, commission: Commission | None) -> dict[str, Known]:
     """Every card's own measured envelope by id, else its kind's estimate."""
-    known = {f"gpu/{i}": Known(table_envelope(kind), kind.socket_to_board) for i in range(len(kind.slots))}
+    known = {f"gpu/{i}": Known(table_envelope(kind), kind.socket_to_board) for i, kind in enumerate(box.kinds)}
     if commission is not None:
         for card in commission.cards:
-            envelope = _envelope(card.clock_table, commission.margin, kind.board_power_max_w)
+            envelope = _envelope(card.clock_table, commission.margin, box.kind_of(card.gpu).board_power_max_w)
             known[card.gpu] = Known(envelope, card.sensor_to_board)
     return known
 
@@ -105,6 +105,13 @@ def board_max_w(gpu: Gpu, kind: GpuKind, envelope: Envelope | None = None) -> fl
     if gpu.clock_limit_mhz is not None:
         most_w = min(most_w, (envelope or table_envelope(kind)).most_w(gpu.clock_limit_mhz))
     return most_w
+
+
+def userspace_max_w(gpu: Gpu, kind: GpuKind) -> float:
+    """The most that a card driven from user space can draw: what its program set itself, else all that it can."""
+    if gpu.user_limit_w is None:
+        return kind.board_power_max_w
+    return min(kind.board_power_max_w, max(gpu.user_limit_w, CAP_LEAST_W) / kind.socket_to_board_min)
 
 
 def limits_for(share_w: float, gpu: Gpu, kind: GpuKind, envelope: Envelope | None = None) -> Limits:

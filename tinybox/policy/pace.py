@@ -44,8 +44,9 @@ def is_late(after_s: float, asked_period_s: float) -> bool:
 
 
 def has_work(snapshot: Snapshot) -> bool:
-    """Whether any awake card is busy, or cannot say that it is not."""
-    return any(g.state is GpuState.AWAKE and (g.busy_pct is None or g.busy_pct >= BUSY_PCT) for g in snapshot.gpus)
+    """Whether any card is busy, or cannot say that it is not; one that a program drives itself never can."""
+    told = (gpu for gpu in snapshot.gpus if gpu.state in (GpuState.AWAKE, GpuState.USERSPACE))
+    return any(gpu.busy_pct is None or gpu.busy_pct >= BUSY_PCT for gpu in told)
 
 
 def next_pace(

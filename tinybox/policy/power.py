@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from tinybox.core.actions import Action, SetCap, SetClockLimit, SetCpuCap
-from tinybox.core.box import Box, GpuKind
+from tinybox.core.actions import Action, LimitGpuFan, SetCap, SetClockLimit, SetCpuCap
+from tinybox.core.box import Box
 from tinybox.core.circuit import SUSTAINED_SHARE, Circuit
 from tinybox.core.commission import Commission
 from tinybox.core.config import Config
@@ -17,6 +17,7 @@ from tinybox.policy.envelope import Known, floor_clock_mhz, floor_limits, known_
 from tinybox.policy.ladder import FREEZE_AT, Heat, Hopes, LadderMemory, climb
 from tinybox.policy.ledger import WINDOW_S, Ledger, note, spent_as
 from tinybox.policy.neighbour import SURE_OF_NEIGHBOUR, WARY_OF_NEIGHBOUR, NeighbourMemory, watch
+from tinybox.policy.room import room_alerts, room_share
 from tinybox.policy.strict import is_stuck, share_strict
 from tinybox.policy.wall import LINE_SAG, PARTS_FRACTION, Parts, WallMemory, WallReading, read_wall
 from tinybox.policy.writes import bounded_writes, is_raise, written
@@ -48,6 +49,8 @@ class PowerMemory:
     line_v: float | None = None
     time_s: float | None = None
     trim: float = 1.0
+    room: float = 1.0  # share of the promise that the room leaves
+    quiet: float = 1.0  # and the level to be kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,23 +92,24 @@ def share_power(
     """Divide the outlet among the cards and say which limits to write."""
     state, alerts, memory = _measure(snapshot, box, config, circuit, commission, memory)
     guarantee = guarantee_of(snapshot, config, commission, alerts)
+    inlet_c, room_max_c = snapshot.bmc.inlet_c, config.thermal.room_max_c
+    room = room_share(inlet_c, room_max_c, memory.room, state.period_s)
     trim = _trim(state.wall.mean_w, state.budget_w, memory.trim, state.period_s)
     if guarantee is Guarantee.BOUNDED:
-        actions, cards, reason = _share_bounded(state)
+        actions, cards, reason = _share_bounded(state, min(room, memory.quiet))
     else:
         is_hot = share_of_trip(state.heat, circuit) >= FREEZE_AT  # the floor first: it may help
         actions, cards, reason = share_strict(
             state.cards,
-            box.gpu,
             pool_w=state.pool_w,
-            trim=0.0 if is_hot else trim,
+            trim=0.0 if is_hot else trim * min(room, memory.quiet),
             budget_w=state.budget_w,
             now_s=snapshot.time_s,
         )
     resort, more, ladder_reason, ladder = climb(snapshot, _heat(state), _hopes(state), config.power, memory.ladder)
     if not snapshot.is_armed:  # nothing of this is done: nothing of it may be remembered
-        cards, ladder, trim, more = state.cards, memory.ladder, 1.0, []
-    alerts += [*more, *_alerts(state, cards, guarantee, trim)]
+        cards, ladder, trim, room, more = state.cards, memory.ladder, 1.0, 1.0, []
+    alerts += [*more, *_alerts(state, cards, guarantee, trim), *room_alerts(inlet_c, room_max_c, room)]
     actions = (*resort, *actions, *_cpu_actions(snapshot, config))
     view = _view(state, cards, guarantee, commission)
     kept = replace(
@@ -114,6 +118,7 @@ def share_power(
         ladder=ladder,
         time_s=snapshot.time_s,
         trim=trim,
+        room=room,
     )
     unexplained = state.wall.excess > PARTS_FRACTION
     return PowerPlan(actions, tuple(alerts), ladder_reason or reason, view, unexplained), kept
@@ -136,15 +141,17 @@ def gpu_pool_w(budget_w: float, box: Box, cpu_grant_w: float | None = None) -> f
     return max(0.0, budget_w * box.psu.efficiency_min - cpu_w - box.rest.power_max_w)
 
 
-def failsafe_actions(gpus: Iterable[Gpu], kind: GpuKind) -> tuple[Action, ...]:
+def failsafe_actions(gpus: Iterable[Gpu], box: Box) -> tuple[Action, ...]:
     """The lowest limits every awake card accepts, clock first: it reaches lower."""
     actions: list[Action] = []
     for gpu in gpus:
         if gpu.state is GpuState.AWAKE:
-            limits = floor_limits(gpu, kind)
+            limits = floor_limits(gpu, box.kind_of(gpu.id))
             if limits.clock_mhz is not None:
                 actions.append(SetClockLimit(gpu.id, limits.clock_mhz))
             actions.append(SetCap(gpu.id, limits.cap_w))
+            if gpu.fan_lever is not None:  # a fan that was held down, or at one speed, is its firmware's again
+                actions.append(LimitGpuFan(gpu.id, None))
     return tuple(actions)
 
 
@@ -152,7 +159,7 @@ def _measure(
     snapshot: Snapshot, box: Box, config: Config, circuit: Circuit, commission: Commission | None, memory: PowerMemory
 ) -> tuple[_State, list[Alert], PowerMemory]:
     elapsed_s = max(0.0, snapshot.time_s - memory.time_s) if memory.time_s is not None else 0.0
-    known = memory.known or known_of(box.gpu, commission)
+    known = memory.known or known_of(box, commission)
     cards, alerts = observe(snapshot, box, config, known, memory.cards)
     cpu_grant_w = _cpu_grant_w(snapshot, box)
     cpu_w = snapshot.cpu.power_w
@@ -221,9 +228,9 @@ def _cpu_actions(snapshot: Snapshot, config: Config) -> tuple[Action, ...]:
     return (SetCpuCap(wanted_w),)
 
 
-def _share_bounded(state: _State) -> tuple[tuple[Action, ...], tuple[Card, ...], str | None]:
-    """One clock for all, as high as the promises allow."""
-    box, circuit = state.box, state.circuit
+def _share_bounded(state: _State, room: float) -> tuple[tuple[Action, ...], tuple[Card, ...], str | None]:
+    """One clock for all, as high as the promises allow, of which the room leaves a share."""
+    box, circuit = state.box, replace(state.circuit, promised_a=room * state.circuit.promised_a)
     per_w = 1 / (box.psu.efficiency_nominal * min(state.line_v, circuit.volts * (1 + LINE_SAG)) * circuit.power_factor)
     margin = PARTS_FRACTION / 2 if state.wall.source is WallSource.ESTIMATE else box.psu.meter_tolerance
     margin += box.psu.volt_tolerance
@@ -248,9 +255,9 @@ def _share_bounded(state: _State) -> tuple[tuple[Action, ...], tuple[Card, ...],
     for card in state.cards:
         clock_mhz = found.by_card.get(card.gpu.id, found.most_mhz)
         if state.snapshot.is_work_frozen:
-            clock_mhz = box.gpu.clock_min_mhz  # it thaws all at once: six cards' jump is not what a hot breaker needs
+            clock_mhz = card.kind.clock_min_mhz  # it thaws all at once: six cards' jump is not what a hot breaker needs
         since_s = now_s - card.memory.wrote_s
-        writes = bounded_writes(card, clock_mhz, box.gpu, since_s=since_s, is_tight=is_tight) if card.is_awake else []
+        writes = bounded_writes(card, clock_mhz, since_s=since_s, is_tight=is_tight) if card.is_awake else []
         cards.append(written(card, writes, state.snapshot.time_s))
         actions += writes
     reason = None
@@ -292,15 +299,22 @@ def _heat(state: _State) -> Heat:
 def _hopes(state: _State) -> Hopes:
     """What the last resorts could change, beside whoever else is on the circuit."""
     box, circuit = state.box, state.circuit
-    floors_w = sum(card.envelope.nominal_w(box.gpu.clock_min_mhz) for card in state.cards if card.watts > 0)
+    floors_w = sum(_floor_w(card) for card in state.cards if card.watts > 0)
     dc_w = floors_w + box.cpu.power_idle_w + box.rest.power_max_w
     amps = dc_w / (box.psu.efficiency_nominal * state.line_v * circuit.power_factor)
     return Hopes(
         floors_fit=amps + state.other_a <= circuit.promised_a,
         floor_is_too_hot=_is_heating(state)
-        and all(_at_floor(card, box.gpu, state.snapshot.time_s) for card in state.cards if card.is_awake),
+        and all(_at_floor(card, state.snapshot.time_s) for card in state.cards if card.is_awake),
         still_draws=any(card.watts > DRAWS * card.idle_w for card in state.cards),
     )
+
+
+def _floor_w(card: Card) -> float:
+    """What the card draws at its lowest clock; who drives it from user space lowers nothing for us."""
+    if card.gpu.state is GpuState.USERSPACE:
+        return card.grant_w
+    return card.envelope.nominal_w(card.kind.clock_min_mhz)
 
 
 def _is_heating(state: _State) -> bool:
@@ -309,10 +323,10 @@ def _is_heating(state: _State) -> bool:
     return share_of_trip((amps / state.circuit.rating_a) ** 2, state.circuit) >= SUSTAINED_SHARE
 
 
-def _at_floor(card: Card, kind: GpuKind, now_s: float) -> bool:
+def _at_floor(card: Card, now_s: float) -> bool:
     """Whether its clock limit can go no lower: it is there, there is none, or the card does not take it."""
     limit_mhz = card.gpu.clock_limit_mhz
-    is_low = limit_mhz is not None and limit_mhz <= AT_FLOOR * floor_clock_mhz(card.gpu, kind)
+    is_low = limit_mhz is not None and limit_mhz <= AT_FLOOR * floor_clock_mhz(card.gpu, card.kind)
     if is_low and now_s - card.memory.wrote_s < OBEYS_S:
         return False  # it was just told
     return is_low or not card.gpu.has_clock_lever or card.memory.is_deaf or refuses(card, now_s)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tinybox.core.actions import Action, SetCap, SetClockLimit
-from tinybox.core.box import GpuKind
 from tinybox.core.snapshot import Snapshot
 from tinybox.policy.cards import PROOF_LEAST_W, PROOF_STEADY_S, Card, is_waiting
 from tinybox.policy.envelope import Limits, cap_range_w, limits_for
@@ -23,14 +22,14 @@ WAITING_RAISES = ((0.04, 4.0), (0.02, 6.5))
 WRITES_KEPT, WRITES_PLENTY = 2.0, 6.0
 
 
-def bounded_writes(card: Card, clock_mhz: int, kind: GpuKind, *, since_s: float, is_tight: bool) -> list[Action]:
+def bounded_writes(card: Card, clock_mhz: int, *, since_s: float, is_tight: bool) -> list[Action]:
     """What brings one card to the common clock; nothing where it is close, or where its writes are spent.
 
     Loads come and go card by card: a moment after a write (`since_s`) only a large change is worth another, unless the
     promise `is_tight`.
     """
     gpu = card.gpu
-    limits = _bounded_limits(card, clock_mhz, kind)
+    limits = _bounded_limits(card, clock_mhz)
     actions: list[Action] = []
     now_mhz, wanted = gpu.clock_limit_mhz, limits.clock_mhz
     budget = card.memory.budget
@@ -65,9 +64,9 @@ def _needed(change: float, prices: tuple[tuple[float, float], ...]) -> float:
     return next((left for least, left in prices if change >= least), math.inf)
 
 
-def _bounded_limits(card: Card, clock_mhz: int, kind: GpuKind) -> Limits:
+def _bounded_limits(card: Card, clock_mhz: int) -> Limits:
     """The clock by its lever, with the cap out of its way; by the cap where the card has no finer lever."""
-    gpu = card.gpu
+    gpu, kind = card.gpu, card.kind
     if gpu.has_clock_lever and not gpu.clock_lever_is_coarse and not card.memory.is_deaf:
         least_w, most_w = cap_range_w(gpu, kind)
         stock_w = gpu.cap_default_w if gpu.cap_default_w is not None else kind.cap_default_w
