@@ -20,11 +20,10 @@ from tinybox.core.config import Config, Folders, load_config
 from tinybox.core.errors import HardwareError, TinyboxError
 from tinybox.core.snapshot import GpuState, Severity
 from tinybox.hw.cpu import CAP_TOLERANCE_W
-from tinybox.hw.hardware import Hardware
+from tinybox.hw.hardware import DRIVERS, Hardware
 from tinybox.hw.host import Host
-from tinybox.hw.pcie import graphics_cards
+from tinybox.hw.pcie import VENDORS, graphics_cards
 
-AMD = "1002:"
 LOCK_S = 10.0
 FOLLOWS_S = 30.0  # a daemon that is between two sessions may be waiting for a slow tool
 FAILSAFE_ROUND_S = 0.6  # a failsafe that read its list before it was taken away has written all of it by then
@@ -113,9 +112,11 @@ def _planned(folders: Folders, host: Host) -> tuple[Plan, Hardware]:
     config = load_config(folders.config)
     box = load_box(config.box, folders.boxes)
     circuit = circuit_of(box, config)
-    if box.gpu.vendor != "amd":
-        hint = "tinyboxd goes on observing them"
-        raise TinyboxError(f"the cards of box '{box.name}' are {box.gpu.vendor}: only AMD's can be governed", hint=hint)
+    if unknown := {kind.vendor for kind in box.gpus} - set(DRIVERS):
+        hint = f"tinyboxd goes on observing them; there are drivers for: {', '.join(DRIVERS)}"
+        raise TinyboxError(
+            f"cards of box '{box.name}' are {' and '.join(sorted(unknown))}: nobody governs them", hint=hint
+        )
     hardware = Hardware(host, box, config, folders.run)
     for fault in hardware.mismatch():
         if fault.severity is Severity.CRITICAL:
@@ -123,7 +124,7 @@ def _planned(folders: Folders, host: Host) -> tuple[Plan, Hardware]:
             raise TinyboxError(f"this machine is not a '{box.name}' box: {fault.reason}", hint=hint)
     gpus = [gpu for gpu in hardware.read_fast(time.monotonic()).gpus if gpu.state is not GpuState.GONE]
     if not gpus:
-        hint = "is amdgpu loaded, is a card seated? 'tinybox status' shows what is seen"
+        hint = "is its driver loaded, is a card seated? 'tinybox status' shows what is seen"
         raise TinyboxError(f"no card of box '{box.name}' is there: nothing to govern", hint=hint)
     cards = hardware.limits(gpus)
     guarantee = config.power.guarantee_of(is_commissioned=load_commission(folders.state, box) is not None)
@@ -160,12 +161,12 @@ def _plan_document(plan: Plan) -> dict[str, object]:
 
 
 def _recorded(folders: Folders, host: Host) -> Armed | None:
-    """The record; from a broken file, the factory's limits for every AMD card."""
+    """The record; from a broken file, the factory's limits for every card that we have a driver for."""
     try:
         return load_armed(folders.state)
     except TinyboxError as error:
         click.echo(f"{error.message}: every card gets the factory's limits", err=True)
-        found = (card.address for card in graphics_cards(host, {}) if card.pci_id.startswith(AMD))
+        found = (card.address for card in graphics_cards(host, {}) if VENDORS.get(card.pci_id[:4]) in DRIVERS)
         return Armed(True, cards=tuple(CardLimits(address) for address in found))
 
 

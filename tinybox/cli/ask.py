@@ -11,12 +11,17 @@ from tinybox.core.errors import TinyboxError
 T = TypeVar("T")
 
 
+def require_person(*, hint: str) -> None:
+    """Raises TinyboxError where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise TinyboxError("nobody can be asked: standard input is no terminal", hint=hint)
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Go on only with a yes. Raises TinyboxError where nobody can be asked, click.Abort for a no."""
     if yes:
         return
-    if not sys.stdin.isatty():
-        raise TinyboxError("nobody can be asked: standard input is no terminal", hint="say --yes")
+    require_person(hint="say --yes")
     click.confirm(question, abort=True, err=True)
 
 

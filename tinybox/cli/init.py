@@ -17,6 +17,7 @@ from tinybox.core.config import CircuitConfig, Config, Folders, load_config
 from tinybox.core.durable import write_durably
 from tinybox.core.errors import TinyboxError
 from tinybox.core.newbox import CardFacts, NewBox, new_box_text
+from tinybox.hw.hardware import DRIVERS
 from tinybox.hw.host import Host
 from tinybox.hw.survey import Found, FoundCard, survey
 
@@ -74,7 +75,7 @@ def init(yes: bool, known: str | None, name: str, outlet: str | None, as_json: b
     document = {
         "box": box.name,
         "is_known": len(files) == 1,
-        "can_be_governed": box.gpu.vendor == "amd",
+        "can_be_governed": box.gpu.vendor in DRIVERS,
         "promised_a": round(promised_a, 3),
         "written": [str(path) for path in files],
         "found": asdict(found),
@@ -113,21 +114,21 @@ def _recognised(folders: Folders, found: Found) -> Box | None:
         except TinyboxError as error:
             click.echo(f"{error.message}: it is not looked at", err=True)
             continue
-        if ids == {box.gpu.pci_id: len(box.gpu.slots)} and found.psu_count == box.psu.count:
+        if ids == {kind.pci_id: len(kind.slots) for kind in box.gpus} and found.psu_count == box.psu.count:
             return box
     return None
 
 
 def _governed_cards(cards: tuple[FoundCard, ...]) -> list[FoundCard]:
-    """The cards of the box: the largest group of one kind, AMD's first, for only those can be governed."""
+    """The cards of the box: the largest group of one kind, of those that can be governed."""
     counts = Counter(card.pci_id for card in cards)
-    ranked = sorted(cards, key=lambda card: (card.vendor == "amd", counts[card.pci_id], card.cap_max_w or 0.0))
+    ranked = sorted(cards, key=lambda card: (card.vendor in DRIVERS, counts[card.pci_id], card.cap_max_w or 0.0))
     return [card for card in cards if card.pci_id == ranked[-1].pci_id]
 
 
 def _base(card: FoundCard) -> Box:
-    """The box of the suite with this very card, else the one with its maker's."""
-    boxes = [load_box(name) for name in known_boxes()]
+    """The box of the suite with this very card and no other, else the one with its maker's."""
+    boxes = [box for name in known_boxes() if not (box := load_box(name)).is_mixed]
     same = next((box for box in boxes if box.gpu.pci_id == card.pci_id), None)
     return same or load_box(LIKE.get(card.vendor, "red"))
 
@@ -167,7 +168,7 @@ def _card_facts(cards: list[FoundCard], base: Box, given: Given) -> CardFacts:
     board_w = given_or_asked(given.gpu_watts or told_w, question, "--gpu-watts", yes=given.yes, read=_watts)
     cap_max_w = card.cap_max_w or round(board_w * base.gpu.socket_to_board, 1)
     return CardFacts(
-        name=f"{card.vendor} graphics card {card.pci_id}",
+        name=card.name or f"{card.vendor} graphics card {card.pci_id}",
         pci_id=card.pci_id,
         slots=slots,
         board_power_max_w=board_w,
@@ -193,9 +194,10 @@ def _found_lines(found: Found) -> list[str]:
     governed = _governed_cards(found.cards)
     for card in found.cards:
         words = "" if card in governed else ": of another kind, it is only watched and counts as load"
-        if card.vendor != "amd":
-            words = f": {card.vendor}, and only AMD's can be governed so far"
-        lines.append(f"card     {card.address}  {card.pci_id}{words}")
+        if card.vendor not in DRIVERS:
+            words = f": {card.vendor}, which nobody governs"
+        called = f" {card.name}" if card.name else ""
+        lines.append(f"card     {card.address}  {card.pci_id}{called}{words}")
     lines.append(f"supplies {found.psu_count} with a sensor" if found.psu_count else "supplies none has a sensor")
     bmc = f"BMC with {found.fan_count} fans" if found.has_bmc else "no BMC answers: its fans are not seen"
     lines += [f"board    {bmc}", f"drives   {', '.join(found.drives) or 'no NVMe'}"]

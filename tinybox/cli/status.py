@@ -24,11 +24,11 @@ def status(as_json: bool, watch: bool, interval_s: float) -> None:
     Asks tinyboxd; without it the machine is read directly, once, and nothing is changed.
     """
     if not watch:
-        sys.stdout.write(_look(as_json=as_json))
+        sys.stdout.write(look(as_json=as_json))
         return
     try:
         while True:
-            picture = _look(as_json=as_json)
+            picture = look(as_json=as_json)
             sys.stdout.write(CLEAR_AND_HOME + picture if sys.stdout.isatty() and not as_json else picture)
             sys.stdout.flush()
             time.sleep(interval_s)
@@ -36,8 +36,8 @@ def status(as_json: bool, watch: bool, interval_s: float) -> None:
         sys.stdout.write("\n")
 
 
-def _look(*, as_json: bool) -> str:
-    """One picture, from the daemon if it answers."""
+def look(*, as_json: bool) -> str:
+    """One picture, or the document, from the daemon if it answers."""
     target = "/status" if as_json else screen_target()
     folders = Folders.from_environment()
     try:

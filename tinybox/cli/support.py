@@ -150,7 +150,7 @@ def _known(host: Host, config: Config) -> Known:
     """Who is who on this machine and, where another root is looked at, on the one we run on."""
     bmc = () if re.fullmatch(r"[\d.]*|.*:.*", config.bmc.host) else (config.bmc.host,)
     people = (os.environ.get(name, "") for name in ("USER", "LOGNAME", "SUDO_USER"))
-    known = Known((*bmc, socket.gethostname()), (config.bmc.user, *people))
+    known = Known((*bmc, socket.gethostname()), (config.bmc.user, *people), (config.alerts.webhook,))
     return read_identity(host).merged(read_identity(Host())).merged(known)
 
 
@@ -162,7 +162,9 @@ def _settings_files(folders: Folders, config: Config, box: Box, redactor: Redact
         table = {key: value for key, value in asdict(box).items() if key != "name"}
         table["title"] = redactor.prose(box.title)
         files[f"etc/tinybox/boxes/{safe.box}.toml"] = redactor.fact(table_text(table))
-    values = {"box": safe.box} | {f"bmc.{key}": value for key, value in asdict(safe.bmc).items()}
+    values = {"box": safe.box}
+    for part in ("bmc", "alerts"):
+        values |= {f"{part}.{key}": value for key, value in asdict(getattr(safe, part)).items()}
     shown = {
         setting.key: {"value": values.get(setting.key, setting.value), "origin": redactor.prose(setting.origin)}
         for setting in effective_settings(folders.config)

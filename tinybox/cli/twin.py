@@ -10,8 +10,10 @@ import click
 from tinybox.core.box import load_box
 from tinybox.core.errors import TinyboxError
 from tinybox.twin import control, namespace
+from tinybox.twin.bmc import BOARDS
 from tinybox.twin.constants import KINDS
 from tinybox.twin.place import Place, default_folder
+from tinybox.twin.tree import SHOWN
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -39,19 +41,32 @@ def twin() -> None:
 @click.option("--real-storage", is_flag=True, help="Drives and array are this machine's own; for a twin in a VM.")
 @click.option("--bmc-serial", metavar="ADDRESS:PORT", help="Where QEMU's ipmi-bmc-extern reaches the BMC.")
 @click.option("--run-dir", metavar="DIR", help="Where the daemon's socket goes.  [default: below the twin]")
+@click.option("--state-dir", metavar="DIR", help="Where the daemon remembers things.  [default: below the twin]")
 @click.option("--seed", type=int, metavar="N", help="Draw the plant's true parameters from their bands.")
-def up(
-    box: str, foreground: bool, real_storage: bool, bmc_serial: str | None, run_dir: str | None, seed: int | None
+@click.option("--board", type=click.Choice(list(BOARDS)), help="Whose controller.  [default: asrock-ast2500]")
+def up(  # noqa: PLR0913, PLR0917 - click hands over options as arguments
+    box: str,
+    foreground: bool,
+    real_storage: bool,
+    bmc_serial: str | None,
+    run_dir: str | None,
+    state_dir: str | None,
+    seed: int | None,
+    board: str | None,
 ) -> None:
     """Start a twin; returns when it is ready."""
     place = here()
-    if (vendor := load_box(box).gpu.vendor) != "amd":
+    if unshown := {kind.vendor for kind in load_box(box).gpus} - set(SHOWN):
         hint = f"'tinybox-governor-replay TRACE.csv --box {box}' simulates it without files"
-        raise TinyboxError(f"the twin shows no {vendor} cards yet, and box '{box}' has nothing else", hint=hint)
+        raise TinyboxError(
+            f"the twin shows no {' or '.join(sorted(unshown))} cards yet, and box '{box}' has some", hint=hint
+        )
     extra = ["--real-storage"] * real_storage
     extra += ["--bmc-serial", bmc_serial] if bmc_serial else []
     extra += ["--run-dir", run_dir] if run_dir else []
+    extra += ["--state-dir", state_dir] if state_dir else []
     extra += ["--seed", str(seed)] if seed is not None else []
+    extra += ["--board", board] if board else []
     if foreground:
         control.refuse_second(place)
         place.folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +101,7 @@ def execute(host_network: bool, command: tuple[str, ...]) -> None:
     """
     place = here()
     namespace.enter(place, host_network=host_network)
-    environment = {**os.environ, **namespace.environment(place)}
+    environment = {**os.environ, **namespace.environment(place, host_network=host_network)}
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, for itself
         signal.signal(ignored, signal.SIG_DFL)
     try:
@@ -143,13 +158,13 @@ def fault() -> None:
 @fault.command("list")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def list_faults(as_json: bool) -> None:
-    """Print everything that can be broken; what is broken now has a mark."""
+    """Print what can be broken, each kind with one device; what is broken now has a mark."""
     answer = control.ask(here(), {"do": "faults"})
     if as_json:
-        click.echo(json.dumps({"active": answer["active"], "known": [name for name, _ in answer["known"]]}, indent=2))
+        click.echo(json.dumps(answer, indent=2))
         return
-    for name, words in answer["known"]:
-        click.echo(f"{'*' if name in answer['active'] else ' '} {name:28} {words}")
+    for one in answer["faults"]:
+        click.echo(f"{'*' if one['active'] else ' '} {one['id']:28} {one['words']}")
 
 
 @fault.command()

@@ -1,6 +1,7 @@
 """The daemon's face: HTTP on a Unix socket. It only answers questions, so everybody on the box may ask."""
 
 import asyncio
+import json
 import logging
 import socket
 import threading
@@ -13,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from tinybox.core.errors import TinyboxError
+from tinybox.core.health import health_document
 from tinybox.core.schema import schema_of_answers
 from tinybox.core.wire import status_document, status_json
 from tinybox.daemon.endpoint import Endpoint, Numbers, Parameter, route
@@ -62,6 +64,10 @@ def endpoints(board: Board) -> tuple[Endpoint, ...]:
         return status_text(tick.snapshot, tick.decision, source="daemon", box=board.box, columns=columns, colour=colour)
 
     def health(tick: Tick, _: Numbers) -> str:
+        document = health_document(tick.findings, source="daemon", box=board.box, unix_s=tick.snapshot.unix_s)
+        return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def liveness(tick: Tick, _: Numbers) -> str:
         age_s = time.monotonic() - tick.snapshot.time_s
         if age_s > HUNG_PERIODS * tick.decision.period_s:
             raise HTTPException(503, f"the loop has not turned for {age_s:.1f} s\n")
@@ -80,7 +86,8 @@ def endpoints(board: Board) -> tuple[Endpoint, ...]:
     return (
         Endpoint("/status", "the status document", "application/json", status, schema=status_schema),
         Endpoint("/status.txt", "the screen that 'tinybox status' prints", TEXT, status_screen, SCREEN),
-        Endpoint("/healthz", "whether the loop turns", TEXT, health),
+        Endpoint("/health", "every check and its answer", "application/json", health, schema=health_schema),
+        Endpoint("/healthz", "whether the loop turns", TEXT, liveness),
         Endpoint("/metrics", "every figure, for Prometheus", EXPOSITION, metrics),
         Endpoint("/openapi.json", "this document", "application/json", document, schema=lambda: {"type": "object"}),
     )
@@ -89,6 +96,11 @@ def endpoints(board: Board) -> tuple[Endpoint, ...]:
 def status_schema() -> dict[str, object]:
     """What a status document looks like."""
     return schema_of_answers(status_document)
+
+
+def health_schema() -> dict[str, object]:
+    """What the answer of /health looks like."""
+    return schema_of_answers(health_document)
 
 
 def application(board: Board, paths: Iterable[str] | None = None) -> Starlette:

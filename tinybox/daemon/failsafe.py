@@ -4,8 +4,11 @@ It decides nothing and imports only the standard library: it writes what the dae
 """
 
 import contextlib
+import ctypes
 import os
+import shlex
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -13,7 +16,8 @@ import time
 USAGE = """usage: tinybox-failsafe
 
 Listens for tinyboxd's heartbeats and, when they stop, carries out the writes of /run/tinybox/failsafe.list, again every
-second until they return. Takes no arguments; TINYBOX_RUN_DIR names another folder for socket and list.
+second until they return, and the commands of /run/tinybox/fans-taken, which give the chassis fans back to the board.
+Takes no arguments; TINYBOX_RUN_DIR names another folder for all of these.
 
 example: eval "$(tinybox twin env)" && tinybox-failsafe
 """
@@ -23,7 +27,15 @@ START_S = TIMEOUT_S / 2  # a living daemon beats meanwhile; with the restart bef
 REPEAT_S = 1.0  # a card that comes back from a reset has the factory's limits
 ANSWER_S = 0.5  # how long a round waits for the drivers
 SAY_S = 10.0  # no oftener does the journal hear how a silence goes on
+NVML = "nvml:"  # before the folder of a card whose limits its vendor's library writes
+NVML_LIBRARY = "libnvidia-ml.so.1"
 SUSPENDED = ("suspended", "suspending")
+FANS = "fans-taken"  # what gives the fans back, a command line each; there only while the daemon has them
+FANS_S = 20.0  # for one command: a controller may be slow
+
+
+_NVML: list[ctypes.CDLL] = []
+_NVML_LOCK = threading.Lock()
 
 
 class Pen(threading.Thread):
@@ -37,14 +49,16 @@ class Pen(threading.Thread):
 
     def run(self) -> None:
         """Every text, whatever the file answers to the one before."""
-        if is_asleep(self._path):
+        if is_asleep(self._path.removeprefix(NVML) + "/limits" if self._path.startswith(NVML) else self._path):
             self.failures.append("asleep, and left so")
             return
         for text in self._texts:
             try:
-                write(self._path, text)
+                write_nvml(self._path, text) if self._path.startswith(NVML) else write(self._path, text)
             except OSError as error:
-                self.failures.append(f"'{text.strip()}': {error.strerror}")
+                self.failures.append(f"'{text.strip()}': {error.strerror or error}")
+            except (AttributeError, ValueError) as error:  # an older library, or a list that nobody wrote
+                self.failures.append(f"'{text.strip()}': {error}")
 
     @property
     def answer(self) -> str:
@@ -52,11 +66,44 @@ class Pen(threading.Thread):
         return "no answer yet" if self.is_alive() else ", ".join(self.failures)
 
 
+class FanReturn(threading.Thread):
+    """Gives the chassis fans back to their controller, command by command; the note goes when all were answered."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(daemon=True)
+        self._path = path
+
+    def run(self) -> None:
+        """Every command, whatever came of the one before."""
+        try:
+            with open(self._path, errors="replace") as file:  # noqa: PTH123
+                lines = [line for line in file.read().split("\n") if line]
+        except OSError:
+            return
+        failures = [trouble for line in lines if (trouble := self._failure(line))]
+        if failures:
+            say(f"the fans could not be given back: {failures[0]}")
+            return
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)  # noqa: PTH108
+        say("the fans were given back to their controller")
+
+    @staticmethod
+    def _failure(line: str) -> str:
+        try:
+            done = subprocess.run(shlex.split(line), capture_output=True, timeout=FANS_S, check=False)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            return str(error)
+        return "" if done.returncode == 0 else f"'{line}' ended with {done.returncode}"
+
+
 class Failsafe:
     """The prepared list, the state of the files it names, and what the journal was told of them."""
 
     def __init__(self, list_path: str) -> None:
-        self._list_path = list_path
+        self.list_path = list_path
+        self._fans_path = os.path.join(os.path.dirname(list_path), FANS)  # noqa: PTH118, PTH120
+        self._fans: FanReturn | None = None
         self._pens: dict[str, Pen] = {}
         self._said = ""
         self._said_s = 0.0
@@ -64,7 +111,7 @@ class Failsafe:
     def act(self, silent_s: float) -> None:
         """Carry out the list as it is now, and say how it went. A file that still hangs is left to hang."""
         pens = {}
-        for path, texts in read_list(self._list_path).items():
+        for path, texts in sorted_list(self.list_path):
             pen = self._pens.get(path)
             if pen is None or not pen.is_alive():
                 pen = Pen(path, texts)
@@ -74,6 +121,7 @@ class Failsafe:
                     pen.run()
             pens[path] = pen
         self._pens = pens
+        self._return_fans()
         deadline_s = time.monotonic() + ANSWER_S
         for pen in pens.values():
             if pen.ident is not None:
@@ -83,6 +131,13 @@ class Failsafe:
             say(f"no heartbeat for {silent_s:.1f} s: {account}")
             self._said, self._said_s = account, now_s
 
+    def _return_fans(self) -> None:
+        """Once at a time: the cards are at their floor by now, and a controller may take its time."""
+        if os.path.exists(self._fans_path) and (self._fans is None or not self._fans.is_alive()):  # noqa: PTH110
+            self._fans = FanReturn(self._fans_path)
+            with contextlib.suppress(RuntimeError):  # no memory for a thread: the next round tries again
+                self._fans.start()
+
     def rest(self, silent_s: float) -> None:
         """A heartbeat came."""
         if self._said:
@@ -91,10 +146,15 @@ class Failsafe:
 
     def _account(self) -> str:
         if not self._pens:
-            return f"nothing to write in {self._list_path}"
+            return f"nothing to write in {self.list_path}"
         failed = [f"{path}: {pen.answer}" for path, pen in self._pens.items() if pen.answer]
         written = f"{len(self._pens) - len(failed)} of {len(self._pens)} files written"
         return "; ".join((written, *failed))
+
+
+def sorted_list(path: str) -> list[tuple[str, list[str]]]:
+    """What is to be written where: files first, they need no library."""
+    return sorted(read_list(path).items(), key=lambda one: one[0].startswith(NVML))
 
 
 def read_list(path: str) -> dict[str, list[str]]:
@@ -107,7 +167,7 @@ def read_list(path: str) -> dict[str, list[str]]:
     writes: dict[str, list[str]] = {}
     for line in lines:
         target, tab, text = line.partition("\t")
-        if tab and target.startswith("/"):
+        if tab and target.startswith(("/", NVML)):
             writes.setdefault(target, []).append(text.replace("\\n", "\n"))
     return writes
 
@@ -119,6 +179,51 @@ def write(path: str, text: str) -> None:
         os.write(descriptor, text.encode())
     finally:
         os.close(descriptor)
+
+
+def write_nvml(path: str, text: str) -> None:
+    """One limit of an NVIDIA card: `lock LEAST MOST`, `free`, `power MILLIWATTS`, `fans` (its own). Raises OSError."""
+    library = nvml_library()
+    card = ctypes.c_void_p()
+    address = path.rpartition("/")[2].encode()
+    check_nvml(library.nvmlDeviceGetHandleByPciBusId_v2(ctypes.c_char_p(address), ctypes.byref(card)))
+    match text.split():
+        case ["lock", least, most]:
+            check_nvml(library.nvmlDeviceSetGpuLockedClocks(card, ctypes.c_uint(int(least)), ctypes.c_uint(int(most))))
+        case ["free"]:
+            check_nvml(library.nvmlDeviceResetGpuLockedClocks(card))
+        case ["fans"]:
+            fans = ctypes.c_uint()
+            check_nvml(library.nvmlDeviceGetNumFans(card, ctypes.byref(fans)))
+            for fan in range(fans.value):
+                check_nvml(library.nvmlDeviceSetDefaultFanSpeed_v2(card, ctypes.c_uint(fan)))
+        case ["power", limit]:
+            check_nvml(library.nvmlDeviceSetPowerManagementLimit(card, ctypes.c_uint(int(limit))))
+        case _:
+            raise OSError(22, "no such limit")
+
+
+def nvml_library() -> ctypes.CDLL:
+    """NVIDIA's library, ready; opened once. Raises OSError. It may hang: for threads only."""
+    with _NVML_LOCK:
+        if not _NVML:
+            library = ctypes.CDLL(NVML_LIBRARY)
+            check_nvml(library.nvmlInit_v2())
+            _NVML.append(library)
+        return _NVML[0]
+
+
+def check_nvml(code: int) -> None:
+    """Raise OSError for what is not success."""
+    if code != 0:
+        raise OSError(5, f"NVML error {code}")
+
+
+def prepare_nvml(list_path: str) -> None:
+    """Open the library before it is needed, if the list names cards of it; with nobody waiting."""
+    if any(path.startswith(NVML) for path in read_list(list_path)):
+        with contextlib.suppress(OSError, AttributeError):
+            nvml_library()
 
 
 def is_asleep(path: str) -> bool:
@@ -158,6 +263,7 @@ def serve(listener: socket.socket, failsafe: Failsafe) -> None:
     heard_s = due_s = time.monotonic()
     due_s += START_S
     told_s = 0.0
+    is_prepared = False
     while True:
         listener.settimeout(max(0.001, due_s - time.monotonic()))
         try:
@@ -170,6 +276,9 @@ def serve(listener: socket.socket, failsafe: Failsafe) -> None:
             failsafe.rest(time.monotonic() - heard_s)
             heard_s = time.monotonic()
             due_s = heard_s + TIMEOUT_S
+            if not is_prepared and not _NVML and os.path.exists(failsafe.list_path):  # noqa: PTH110
+                is_prepared = True
+                threading.Thread(target=prepare_nvml, args=(failsafe.list_path,), daemon=True).start()
         if (now_s := time.monotonic()) > told_s + REPEAT_S / 2:
             told_s = now_s
             tell_manager(listener, b"WATCHDOG=1")

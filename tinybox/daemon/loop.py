@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tinybox.core.actions import Action
@@ -11,8 +11,11 @@ from tinybox.core.box import Box
 from tinybox.core.commission import Commission
 from tinybox.core.config import Config
 from tinybox.core.decision import Decision
+from tinybox.core.health import Finding
+from tinybox.core.quiet import Quiet
 from tinybox.core.snapshot import Snapshot
 from tinybox.policy.decide import Memory, decide, fresh_memory
+from tinybox.policy.noise import Acoustics
 
 BEAT_S = 0.1
 
@@ -32,6 +35,8 @@ class Tick:
     snapshot: Snapshot
     decision: Decision
     decision_s: float = 0.0  # it took to decide
+    findings: tuple[Finding, ...] = ()
+    health_s: float = 0.0  # it took to judge health the last time
 
 
 class Loop:
@@ -47,17 +52,25 @@ class Loop:
         config: Config,
         publish: Callable[[Tick], None],
         beat: Callable[[], None] = lambda: None,
+        listen: Callable[[], tuple[Acoustics | None, Quiet | None]] = lambda: (None, None),
     ) -> None:
         self._machine = machine
         self._box = box
         self._config = config
         self._publish = publish
         self._beat = beat
+        self._listen = listen
         self._stop = threading.Event()
+        self._woken = threading.Event()
 
     def stop(self) -> None:
         """End after the current turn; safe to call from a signal handler."""
         self._stop.set()
+        self._woken.set()
+
+    def wake(self) -> None:
+        """Take the next turn as soon as a period of work allows, however long it was to rest."""
+        self._woken.set()
 
     def run(self, commission: Commission | None = None) -> None:
         """Turn until stopped; `commission` is what was measured of this box. Any exception is a bug and leaves here."""
@@ -68,17 +81,30 @@ class Loop:
             # The deadline advances by the period, so the cadence does not drift; a late loop starts afresh.
             deadline_s = max(deadline_s + decision.period_s, time.monotonic())
             self._wait_until(deadline_s)
+            if self._woken.is_set():
+                self._woken.clear()
+                deadline_s = time.monotonic()
 
     def _wait_until(self, deadline_s: float) -> None:
+        """Whoever wakes it, a period of work passes: a storm of news makes no turn come sooner than that."""
+        soonest_s = min(time.monotonic() + self._config.daemon.period_s, deadline_s)
+        self._rest_until(soonest_s, self._stop)
+        if soonest_s < deadline_s:
+            self._rest_until(deadline_s, self._woken)
+
+    def _rest_until(self, time_s: float, cut: threading.Event) -> None:
         self._beat()
-        while deadline_s - time.monotonic() > BEAT_S and not self._stop.wait(BEAT_S):
+        while time_s - time.monotonic() > BEAT_S and not cut.wait(BEAT_S):
             self._beat()
-        self._stop.wait(deadline_s - time.monotonic())
+        cut.wait(time_s - time.monotonic())
 
     def turn(self, memory: Memory) -> tuple[Decision, Memory]:
         """One tick."""
         snapshot = self._machine.read()
         began_s = time.perf_counter()
+        acoustics, quiet = self._listen()
+        if acoustics is not memory.acoustics or quiet is not memory.quiet:
+            memory = replace(memory, acoustics=acoustics, quiet=quiet)
         decision, memory = decide(snapshot, self._box, self._config, memory)
         decision_s = time.perf_counter() - began_s
         self._machine.apply(decision.actions)

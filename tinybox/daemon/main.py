@@ -18,15 +18,21 @@ from tinybox.core.circuit import circuit_of
 from tinybox.core.commission import Commission, load_commission
 from tinybox.core.config import Config, Folders, load_config
 from tinybox.core.errors import TinyboxError
+from tinybox.core.flight import boot_id
 from tinybox.core.snapshot import Fault, Severity
 from tinybox.daemon.api import Board, Server, doors
 from tinybox.daemon.arming import Arming
+from tinybox.daemon.ear import Ear
+from tinybox.daemon.flight import Recorder
 from tinybox.daemon.heartbeat import Heartbeat
 from tinybox.daemon.loop import Loop, Tick
 from tinybox.daemon.machine import Machine
 from tinybox.daemon.notify import Notifier
+from tinybox.daemon.teller import Teller
+from tinybox.daemon.watch import Keeper, Watch
 from tinybox.hw.hardware import Hardware
 from tinybox.hw.host import Host
+from tinybox.hw.hotplug import Hotplug
 from tinybox.policy.power import failsafe_actions
 
 USAGE = """usage: tinyboxd [--safe-limits]
@@ -86,7 +92,7 @@ def run(folders: Folders, host: Host) -> None:
             _run_session(session, face, heartbeat)
             while not face.is_stopping:  # armed or disarmed meanwhile: begin afresh, as a daemon that just started
                 session = _begin(folders, host, heartbeat)
-                face.board.box = session.box.name
+                face.follow(session)
                 _run_session(session, face, heartbeat)
         finally:
             face.close()
@@ -132,7 +138,7 @@ def _begin(folders: Folders, host: Host, heartbeat: Heartbeat) -> Session:
     else:
         heartbeat.forget()
         faults = (*faults, *(replace(fault, reason=f"{fault.reason}: {INIT}") for fault in hardware.mismatch()))
-    machine = Machine(hardware, heartbeat, arming, governs=governs, faults=faults)
+    machine = Machine(hardware, heartbeat, arming, Hotplug(host), governs=governs, faults=faults)
     return Session(box, config, _commission(folders.state, box), hardware, machine, arming, governs)
 
 
@@ -160,6 +166,11 @@ class Face:
         self._notifier = Notifier()
         self._journal = Journal()
         self._socket = folders.socket
+        self.state = folders.state
+        self._box = session.box
+        self._recorder = self._record()
+        self._teller = self._tell(session)
+        self.keeper = Keeper()
         self._server = Server(*doors(self.board, folders.socket, session.config.metrics.address))
         self._server.start()
 
@@ -169,6 +180,27 @@ class Face:
         if self.loop is not None:
             self.loop.stop()
 
+    def follow(self, session: Session) -> None:
+        """The next session: its settings, and its box, of which another kind has other records."""
+        box = session.box
+        self.board.box = box.name
+        self._teller.stop()
+        self._teller = self._tell(session)
+        if box != self._box:
+            self._recorder.stop(is_clean=True)
+            self._box = box
+            self._recorder = self._record()
+
+    def _tell(self, session: Session) -> Teller:
+        teller = Teller(session.config.alerts, session.box.name)
+        self.board.totals.told = {sender.name: sender.counts for sender in teller.senders}
+        return teller
+
+    def _record(self) -> Recorder:
+        recorder = Recorder(self.state, self._box, boot_id())
+        recorder.start()
+        return recorder
+
     def begin(self, words: str, tick: Tick) -> None:
         """A session took its first look."""
         self._notifier.ready(words)
@@ -177,12 +209,17 @@ class Face:
     def show(self, tick: Tick) -> None:
         """One turn."""
         self.board.publish(tick)
+        self._recorder.note(tick)
+        self._teller.note(tick)
         self._journal.note(tick)
         self._notifier.beat()
 
     def close(self) -> None:
         """The last words."""
         self._notifier.stopping()
+        self._recorder.stop(is_clean=self.is_stopping)
+        self._teller.stop()
+        self.keeper.stop()
         self._server.stop()
         self._socket.unlink(missing_ok=True)
         self._journal.close()
@@ -191,9 +228,12 @@ class Face:
 def _run_session(session: Session, face: Face, heartbeat: Heartbeat) -> None:
     """Turn until stopped, or until the box is armed or disarmed."""
     is_first = True
+    ear = Ear(face.state, session.box, session.config.noise)
+    watch = Watch(face.state, session.box, session.config, face.keeper)
 
     def publish(tick: Tick) -> None:
         nonlocal is_first
+        tick = watch.look(tick)
         if is_first:
             face.begin(f"{'governing' if session.governs else 'observing'} box {session.box.name}", tick)
             is_first = False
@@ -201,8 +241,8 @@ def _run_session(session: Session, face: Face, heartbeat: Heartbeat) -> None:
         if face.is_stopping or session.arming.is_armed != session.governs:
             loop.stop()
 
-    loop = face.loop = Loop(session.machine, session.box, session.config, publish, heartbeat.beat)
-    session.machine.start()
+    loop = face.loop = Loop(session.machine, session.box, session.config, publish, heartbeat.beat, ear.listen)
+    session.machine.start(loop.wake)
     gc.collect()
     gc.freeze()  # what is loaded by now stays: the collector need not walk it ten times a second
     try:
@@ -212,18 +252,18 @@ def _run_session(session: Session, face: Face, heartbeat: Heartbeat) -> None:
         _floor(session.hardware, session.arming, heartbeat)
         raise
     finally:
+        watch.close()
         # A plain stop leaves the limits to the failsafe: a box that nobody governs belongs at its floor.
         session.machine.stop()
         session.hardware.release()
 
 
 class Journal:
-    """Tells the log what changed: alerts each once, reasons at most every few seconds, last resorts always."""
+    """Tells the log why the governor acts: reasons at most every few seconds, last resorts always."""
 
     def __init__(self) -> None:
         self._reason = ""
         self._next_s = 0.0
-        self._alerts: frozenset[tuple[str, str]] = frozenset()
 
     def note(self, tick: Tick) -> None:
         """Log what is new in this tick."""
@@ -232,10 +272,6 @@ class Journal:
         if actions and tick.decision.reason != self._reason and (is_resort or now_s >= self._next_s):
             self._reason, self._next_s = tick.decision.reason, now_s + REASON_EVERY_S
             log.info("%s", self._reason)
-        critical = frozenset((a.id, a.reason) for a in tick.decision.alerts if a.severity is Severity.CRITICAL)
-        for device, reason in sorted(critical - self._alerts):
-            log.warning("%s: %s", device, reason)
-        self._alerts = critical
 
     def close(self) -> None:
         """The last words."""
@@ -275,7 +311,7 @@ def _floor(hardware: Hardware, arming: Arming, heartbeat: Heartbeat) -> None:
     except Exception:
         log.exception("cannot read the cards: they are taken for awake")
         gpus = hardware.assumed_gpus()
-    actions = failsafe_actions(gpus, hardware.box.gpu)
+    actions = failsafe_actions(gpus, hardware.box)
     arming.record(hardware, gpus)
     with arming.permit() as is_permitted:
         if not is_permitted:

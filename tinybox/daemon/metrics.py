@@ -14,7 +14,8 @@ from prometheus_client.registry import Collector
 
 from tinybox import __version__
 from tinybox.core.circuit import BREAKER_SHARE
-from tinybox.core.decision import Decision, Guarantee, WallSource
+from tinybox.core.decision import Decision, Guarantee, QuietView, WallSource
+from tinybox.core.health import Finding, Status
 from tinybox.core.snapshot import Cpu, Drive, Fan, Gpu, GpuState, Psu, Raid, Severity, Snapshot
 from tinybox.daemon.loop import Tick
 from tinybox.daemon.totals import Totals
@@ -33,6 +34,10 @@ class Device(Protocol):
 
 def _percent(value_pct: float | None) -> float | None:
     return None if value_pct is None else value_pct / 100
+
+
+def _quiet(tick: Tick) -> QuietView:
+    return tick.decision.quiet or NO_QUIET
 
 
 def _mega(value: float | None) -> float | None:
@@ -60,11 +65,14 @@ BOX: tuple[Row[Tick], ...] = (
     ("gpu_pool_watts", "Board power for all cards together in the worst case.", lambda t: t.decision.power.gpu_pool_w),
     ("commissioned", "1: this very box was measured.", lambda t: t.decision.power.is_commissioned),
     ("work_frozen", "1: processes that hold a card are stopped.", lambda t: t.snapshot.is_work_frozen),
+    ("noise_limit_decibels", "A-weighted level at the listener that is kept.", lambda t: _quiet(t).limit_dba),
+    ("quiet_share_ratio", "Share of the promise that the level leaves.", lambda t: _quiet(t).share),
     ("noise_decibels", "A-weighted level at the listener, estimated from fan speeds.", lambda t: t.decision.noise_dba),
     ("inlet_celsius", "Air that goes in.", lambda t: t.snapshot.bmc.inlet_c),
     ("daemon_period_seconds", "Until the next look at the hardware.", lambda t: t.decision.period_s),
     ("daemon_last_turn_timestamp_seconds", "When the cards were last read.", lambda t: t.snapshot.unix_s),
 )
+NO_QUIET = QuietView("off", None, None, 1.0)
 GPU: tuple[Row[Gpu], ...] = (
     ("gpu_power_watts", "Power as the card's own sensor counts it (AMD: the socket).", lambda g: g.power_w),
     ("gpu_cap_watts", "Limit in force on that power.", lambda g: g.cap_w),
@@ -132,6 +140,7 @@ class Page(Collector):
             *_each("drive", snapshot.drives, DRIVE),
             *_by_state(snapshot, decision),
             *_about_grants_and_alerts(decision),
+            *_health(self._tick.findings),
             *_counted(self._totals, snapshot),
             *ProcessCollector(registry=None).collect(),
         )
@@ -200,8 +209,17 @@ def _by_state(snapshot: Snapshot, decision: Decision) -> Iterator[Metric]:
 def _about_grants_and_alerts(decision: Decision) -> Iterator[Metric]:
     grants = (((_short(grant.gpu),), grant.board_w) for grant in decision.power.grants)
     yield _labelled("gpu_grant_watts", "The most board power under the limits in force.", ("gpu",), grants)
+    raised = {(alert.id, alert.severity): 1 for alert in decision.alerts if alert.severity is not Severity.INFO}
+    yield _labelled("alert_raised", "1 for each warning and worse, now.", ("id", "severity"), raised.items())
     counts = (((one,), sum(alert.severity is one for alert in decision.alerts)) for one in Severity)
     yield _labelled("alerts", "What a person should know; 'tinybox status' has the words.", ("severity",), counts)
+
+
+def _health(findings: tuple[Finding, ...]) -> Iterator[Metric]:
+    """What is not applicable is not there."""
+    values = {Status.OK: 0, Status.UNKNOWN: 1, Status.WARN: 2, Status.CRIT: 3}
+    told = (((finding.id,), values.get(finding.status)) for finding in findings)
+    yield _labelled("health_status", "0 ok, 1 unknown, 2 warning, 3 critical.", ("check",), told)
 
 
 def _counted(totals: Totals, snapshot: Snapshot) -> Iterator[Metric]:
@@ -217,8 +235,12 @@ def _counted(totals: Totals, snapshot: Snapshot) -> Iterator[Metric]:
     steps = CounterMetricFamily("tinybox_work_interventions", "Last resorts against work.", labels=("kind",))
     for kind, count in totals.interventions.items():
         steps.add_metric((kind,), count)
+    told = CounterMetricFamily("tinybox_alerts_told", "Messages to the owner.", labels=("outlet", "outcome"))
+    for outlet, counts in totals.told.items():
+        for outcome, count in counts.items():
+            told.add_metric((outlet, outcome), count)
     media = CounterMetricFamily("tinybox_drive_media_errors", "Errors that a drive found.", labels=("drive",))
     for drive in snapshot.drives:
         if drive.media_errors is not None:
             media.add_metric((_short(drive.id),), drive.media_errors)
-    yield from (writes, steps, media)
+    yield from (writes, steps, told, media)

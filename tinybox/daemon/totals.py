@@ -1,10 +1,29 @@
 """What the loop has done since it began, as counters."""
 
-from tinybox.core.actions import EndWork, FreezeWork, PowerOff, SetCap, SetClockLimit, SetCpuCap
+from collections.abc import Mapping
+
+from tinybox.core.actions import (
+    EndWork,
+    FreezeWork,
+    LimitGpuFan,
+    PowerOff,
+    ReleaseFans,
+    SetCap,
+    SetClockLimit,
+    SetCpuCap,
+    SetFanDuty,
+)
 from tinybox.daemon.loop import Tick
 from tinybox.policy.pace import is_late
 
-LEVERS = {SetCap: "gpu_cap", SetClockLimit: "gpu_clock", SetCpuCap: "cpu_cap"}
+LEVERS = {
+    SetCap: "gpu_cap",
+    SetClockLimit: "gpu_clock",
+    SetCpuCap: "cpu_cap",
+    SetFanDuty: "fans",
+    ReleaseFans: "fans",
+    LimitGpuFan: "gpu_fan",
+}
 STEPS = {FreezeWork: "freeze", EndWork: "end", PowerOff: "off"}
 
 
@@ -17,6 +36,7 @@ class Totals:
         self.decision_s = 0.0
         self.writes = dict.fromkeys(LEVERS.values(), 0)
         self.interventions = dict.fromkeys(STEPS.values(), 0)
+        self.told: Mapping[str, Mapping[str, int]] = {}  # messages to the owner, by way out and what became of them
         self._last: Tick | None = None
         self._step: str | None = None
 

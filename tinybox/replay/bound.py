@@ -81,7 +81,7 @@ class Hulls:
     """Hull edges of rows and synchronous jobs, made once for each distinct one."""
 
     def __init__(self, supply: Supply) -> None:
-        self._silicon = [Silicon.of(one, supply.box.gpu) for one in supply.kind.gpus]
+        self._silicon = [Silicon.of(one, card) for one, card in zip(supply.kind.gpus, supply.box.kinds, strict=True)]
         self._hulls: dict[tuple[int, str], Hull] = {}
         self._edges: dict[Want, Edges] = {}
         self.most_w = supply.idle_w + sum(max(c.active_w[-1] for c in one.curves.values()) for one in self._silicon)

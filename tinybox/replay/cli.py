@@ -67,7 +67,7 @@ def replay(
     A trace has columns time_s,gpu,kind,load_pct,duration_s and may have id,after.
     """
     box = load_box(box_name)
-    trace = read_trace(trace_path, gpus=len(box.gpu.slots))
+    trace = read_trace(trace_path, gpus=len(box.slots))
     kind = load_plant(box, seed)
     config = Config(box=box.name, circuit=CircuitConfig(outlet=outlet))
     report = report_of(trace, box, kind, config, policy_name, seed=seed)

@@ -18,9 +18,10 @@ def commission(box: Box, kind: PlantKind) -> Commission:
 def _sweep(plant: Plant, index: int) -> CardCommission:
     """One card, from its lowest clock to its highest."""
     box, gpu = plant.box, plant.gpus[index]
+    card = box.kinds[index]
     idle_w = sum(plant.psu_meter_w)
-    gpu.load, gpu.work_kind, gpu.cap_w = 1.0, "train", box.gpu.cap_max_w
-    least, most = box.gpu.clock_min_mhz, box.gpu.clock_max_mhz
+    gpu.load, gpu.work_kind, gpu.cap_w = 1.0, "train", card.cap_max_w
+    least, most = card.clock_min_mhz, card.clock_max_mhz
     clocks = [round((least + (most - least) * i / (POINTS - 1)) / 10) * 10 for i in range(POINTS)]
     readings = []
     for clock_mhz in clocks:
@@ -28,7 +29,7 @@ def _sweep(plant: Plant, index: int) -> CardCommission:
         for _ in range(round(SETTLE_S / SUBSTEP_S)):
             plant.step(SUBSTEP_S)
         readings.append(gpu.sensor_w)
-    board_w = box.gpu.board_power_idle_w + (sum(plant.psu_meter_w) - idle_w) * box.psu.efficiency_nominal
+    board_w = card.board_power_idle_w + (sum(plant.psu_meter_w) - idle_w) * box.psu.efficiency_nominal
     ratio = readings[-1] / board_w
     gpu.load = 0.0
     gpu.factory_limits()
@@ -38,4 +39,4 @@ def _sweep(plant: Plant, index: int) -> CardCommission:
     for clock_mhz, reading_w in zip(clocks, readings, strict=True):
         top_w = max(top_w, reading_w / ratio)
         points.append(ClockPoint(clock_mhz, top_w))
-    return CardCommission(f"gpu/{index}", box.gpu.slots[index], ratio, tuple(points))
+    return CardCommission(f"gpu/{index}", box.slots[index], ratio, tuple(points))

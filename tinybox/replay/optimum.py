@@ -51,7 +51,7 @@ class Cards:
         self, box: Box, kind: PlantKind, envelopes: Sequence[Envelope] | None = None, *, can_rest: bool = True
     ) -> None:
         self._can_rest = can_rest
-        self._silicon = [Silicon.of(one, box.gpu) for one in kind.gpus]
+        self._silicon = [Silicon.of(one, card) for one, card in zip(kind.gpus, box.kinds, strict=True)]
         self._envelopes = envelopes
         self._cards: dict[tuple[object, str], Card] = {}
         self._frontiers: dict[tuple[object, ...], Frontier] = {}

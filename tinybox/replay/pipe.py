@@ -54,17 +54,17 @@ def decisions(lines: Iterable[str], box: Box, config: Config, name: str, commiss
         decision: Decision | None = policy.decision if isinstance(policy, Governor) else None
         if decision is None:
             watched, watcher = decide(snapshot, box, config, watcher)
-            decision = Decision(actions, watched.alerts, f"policy {name}", watched.power, watched.noise_dba, period_s)
+            decision = Decision(actions, watched.alerts, f"policy {name}", watched.power, watched.noise, period_s)
         yield json.dumps(decision_document(decision, snapshot.time_s), ensure_ascii=False)
 
 
 def by_table(box: Box) -> Commission:
     """A box taken at its kind's word, with the margin of a table that nobody measured."""
-    kind = box.gpu
     cards = tuple(
-        CardCommission(f"gpu/{i}", slot, kind.socket_to_board, kind.clock_table) for i, slot in enumerate(kind.slots)
+        CardCommission(f"gpu/{i}", slot, kind.socket_to_board, kind.clock_table)
+        for i, (slot, kind) in enumerate(zip(box.slots, box.kinds, strict=True))
     )
-    return Commission(box.name, cards, kind.clock_table_margin)
+    return Commission(box.name, cards, max(kind.clock_table_margin for kind in box.gpus))
 
 
 def main() -> None:
