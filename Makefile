@@ -1,6 +1,6 @@
 # The front door. Each target calls one program; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-long image deb bench lint lock clean
+.PHONY: help setup run demo test test-long image deb matrix bench lint lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ image: setup ## build the image of PROFILE (sim)
 
 deb: setup ## build the suite's Debian package into dist/
 	@packaging/build-deb
+
+matrix: setup ## every fault of the twin against every check of health, into docs/health.md (minutes)
+	@.venv/bin/python -m tests.matrix --write
 
 bench: setup ## measure speed and memory against their targets
 	@.venv/bin/python -m benchmarks

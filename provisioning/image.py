@@ -94,17 +94,22 @@ def describe(profile: str, out: Path, distribution: str) -> Image:
         disk=base.with_name(base.name + ".raw"),
         kernel=base.with_name(base.name + ".vmlinuz"),
         initrd=base.with_name(base.name + ".initrd"),
-        command_line=recipe_command_line(),
+        command_line=recipe_command_line(profile),
         distribution=distribution,
     )
 
 
-def recipe_command_line() -> str:
-    """The kernel command line, from the one place it is written."""
-    for line in (RECIPE / "mkosi.conf").read_text().splitlines():
-        if line.startswith("KernelCommandLine="):
-            return line.partition("=")[2]
-    raise TinyboxError("image/mkosi.conf has no KernelCommandLine", hint="restore it: it names the root's subvolume")
+def recipe_command_line(profile: str) -> str:
+    """The kernel command line, from the one place it is written, and what the profile adds to it."""
+    base = _command_line_in(RECIPE / "mkosi.conf")
+    if not base:
+        raise TinyboxError("image/mkosi.conf has no KernelCommandLine", hint="restore it: it names the root")
+    return f"{base} {_command_line_in(RECIPE / 'mkosi.profiles' / profile / 'mkosi.conf')}".strip()
+
+
+def _command_line_in(path: Path) -> str:
+    lines = path.read_text().splitlines()
+    return next((line.partition("=")[2] for line in lines if line.startswith("KernelCommandLine=")), "")
 
 
 def build_package(say: Say) -> Path:
