@@ -1,12 +1,20 @@
-"""`python -m benchmarks [cli] [daemon] [governor]`: measure here and now, and print tables beside the targets."""
+"""`python -m benchmarks [cli] [daemon] [hardware] [noise] [quiet] [governor]`: tables beside the targets."""
 
 import sys
+from collections.abc import Callable
 from itertools import takewhile
 
-from benchmarks import cli, daemon
+from benchmarks import cli, daemon, hardware, noise, quiet
 from benchmarks.governor import command
 
-BENCHMARKS = {"cli": cli.measure, "daemon": daemon.measure, "governor": command.measure}
+BENCHMARKS: dict[str, Callable[[], object]] = {
+    "cli": cli.measure,
+    "daemon": daemon.measure,
+    "hardware": hardware.measure,
+    "noise": noise.measure,
+    "quiet": quiet.measure,
+    "governor": command.measure,
+}
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ SETTLE_S = 8.0
 MEASURE_S = 30.0
 PERIOD_S = 0.1
 SCRAPES = 101
+BOXES = (("red", 1.5, 45.0), ("mixed", 2.0, 50.0))
 
 
 def cpu_s(pid: int) -> float:
@@ -62,15 +63,16 @@ def scrapes(socket_path: str) -> tuple[float, int]:
 
 
 def measure() -> None:
-    """Load the six cards, let it settle, measure, print the table."""
-    with rig() as running:
-        tinybox("twin", "load", "gpu/all", "100", environment=running.environment)
-        time.sleep(SETTLE_S)
-        print_table(running)
+    """Load the six cards, let it settle, measure, print the table; for AMD's cards, and for all vendors' at once."""
+    for box, share, memory_mib in BOXES:
+        with rig(box) as running:
+            tinybox("twin", "load", "gpu/all", "100", environment=running.environment)
+            time.sleep(SETTLE_S)
+            print_table(running, box, share, memory_mib)
 
 
-def print_table(running: Rig) -> None:
-    """Cost first, undisturbed; then the beat."""
+def print_table(running: Rig, box: str, share: float, memory_mib: float) -> None:
+    """Cost first, undisturbed; then the beat. `share`: of one core, in percent."""
     before = (cpu_s(running.daemon_pid), children_cpu_s(running.daemon_pid), time.monotonic())
     time.sleep(MEASURE_S)
     after = (cpu_s(running.daemon_pid), children_cpu_s(running.daemon_pid), time.monotonic())
@@ -81,12 +83,12 @@ def print_table(running: Rig) -> None:
     scrape_s, page_bytes = scrapes(socket_path)
     turns_per_s = (len(starts) - 1) / (starts[-1] - starts[0])
     errors_ms = sorted(abs(b - a - PERIOD_S) * 1e3 for a, b in itertools.pairwise(starts))
-    print(f"\nDaemon, six busy cards of a twin, {elapsed_s:.0f} s, {turns_per_s:.2f} turns a second")
+    print(f"\nDaemon, six busy cards of a {box} twin, {elapsed_s:.0f} s, {turns_per_s:.2f} turns a second")
     print("| what | measured | target |\n|---|---|---|")
-    print(f"| processor, % of one core | {100 * (after[0] - before[0]) / elapsed_s:.2f} | ≤ 1.5 |")
+    print(f"| processor, % of one core | {100 * (after[0] - before[0]) / elapsed_s:.2f} | ≤ {share:g} |")
     print(f"| the tools it runs, % of one core | {100 * (after[1] - before[1]) / elapsed_s:.2f} | |")
-    print(f"| resident memory, MiB | {resident_before_mib:.1f} | ≤ 45 |")
-    print(f"| the same once /metrics was asked for, MiB | {resident_mib(running.daemon_pid):.1f} | ≤ 45 |")
+    print(f"| resident memory, MiB | {resident_before_mib:.1f} | ≤ {memory_mib:g} |")
+    print(f"| the same once /metrics was asked for, MiB | {resident_mib(running.daemon_pid):.1f} | ≤ {memory_mib:g} |")
     print(f"| /metrics, median ms of {SCRAPES} | {scrape_s * 1e3:.1f} | ≤ 20 |")
     print(f"| /metrics, KiB | {page_bytes / 2**10:.1f} | ≤ 64 |")
     print(f"| period error, median ms | {median(errors_ms):.2f} | |")

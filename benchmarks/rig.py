@@ -34,11 +34,11 @@ def tinybox(*arguments: str, environment: dict[str, str]) -> str:
 
 
 @contextmanager
-def rig() -> Iterator[Rig]:
-    """A red twin, governed."""
+def rig(box: str = "red") -> Iterator[Rig]:
+    """A twin of this box, governed."""
     with tempfile.TemporaryDirectory(prefix="tinybox-bench-") as folder:
         environment = {**os.environ, "TINYBOX_TWIN_DIR": folder}
-        tinybox("twin", "up", "--box", "red", environment=environment)
+        tinybox("twin", "up", "--box", box, environment=environment)
         try:
             environment |= twin_environment(environment)
             # As its unit starts it; where we may not, the figures are those of an ordinary process.

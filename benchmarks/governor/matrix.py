@@ -163,7 +163,7 @@ def _strict_s(trace: Trace, place: Setting, promised: Sequence[Promise]) -> floa
     """The optimum under grants; where the mains change, the mean over time (such loads are even)."""
     box, line = place.box, place.kind.line
     policy = policy_named("strict", place, 0)
-    known = known_of(box.gpu, policy.memory.commission if isinstance(policy, Governor) else None)
+    known = known_of(box, policy.memory.commission if isinstance(policy, Governor) else None)
     envelopes = [grant_of(gpu, box, known[f"gpu/{i}"].envelope) for i, gpu in enumerate(place.kind.gpus)]
     ends_s = [*(one.from_s for one in promised[1:]), trace.end_s]
     total_s = 0.0
