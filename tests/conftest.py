@@ -50,10 +50,15 @@ class Rig:
         assert isinstance(loaded, dict)
         return loaded
 
-    def start_daemon(self) -> subprocess.Popen[str]:
-        """A daemon that has taken its first look."""
+    def start_daemon(self, *, is_inside: bool = False) -> subprocess.Popen[str]:
+        """A daemon that has taken its first look; `is_inside`: under `twin exec`, where it hears of devices."""
+        inside = [str(BIN / "tinybox"), "twin", "exec", "--"] if is_inside else []
         daemon = subprocess.Popen(
-            [str(BIN / "tinyboxd")], env=self.environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+            [*inside, str(BIN / "tinyboxd")],
+            env=self.environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         self.daemons.append(daemon)
         self.wait_for(lambda: daemon.poll() is not None or self._source() == "daemon")
@@ -90,11 +95,11 @@ class Rig:
         self.call("twin", "load", "cpu", "0")
 
 
-def start_twin(folder: Path) -> Rig:
-    """A red twin in a folder of its own."""
+def start_twin(folder: Path, *, box: str = "red") -> Rig:
+    """A twin in a folder of its own."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("TINYBOX_")}
     rig = Rig(folder, {**clean, "TINYBOX_TWIN_DIR": str(folder)})
-    rig.call("twin", "up", "--box", "red")
+    rig.call("twin", "up", "--box", box)
     rig.environment |= twin_environment(rig.environment)
     return rig
 

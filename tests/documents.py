@@ -11,11 +11,13 @@ from typing import Any
 from tests.policy.conftest import machine
 from tinybox.core.box import load_box
 from tinybox.core.config import Config
+from tinybox.core.quiet import Quiet
 from tinybox.core.snapshot import Fault, Gpu, GpuState, Snapshot
 from tinybox.daemon.loop import Tick
 from tinybox.hw.hardware import Hardware, assemble
 from tinybox.hw.host import Host
 from tinybox.policy.decide import decide, fresh_memory
+from tinybox.policy.health import HealthMemory, alerts_of, judge
 
 RED = load_box("red")
 RECORDINGS = Path(__file__).parent / "recordings"
@@ -23,7 +25,10 @@ RECORDINGS = Path(__file__).parent / "recordings"
 
 def tick_of(snapshot: Snapshot) -> Tick:
     """What the daemon would publish at its first look."""
-    return Tick(snapshot, decide(snapshot, RED, Config(), fresh_memory(Config()))[0], 0.001)
+    decision = decide(snapshot, RED, Config(), fresh_memory(Config(), quiet=Quiet("balanced", 45.0)))[0]
+    findings, _ = judge(snapshot, RED, Config(), HealthMemory(), is_only=True)
+    alerts = (*decision.alerts, *alerts_of(findings))
+    return Tick(snapshot, replace(decision, alerts=alerts), 0.001, findings)
 
 
 def recorded(folder: Path) -> Snapshot:

@@ -38,6 +38,7 @@ PLANTED = {
     "uuid": "6f1c1f3e-33aa-4c1e-9e5e-0d7ad1f0a9b2",
     "key": "AAAAC3NzaC1lZDI1NTE5AAAAIJx0Zb1q2w3e4r5t6y7u8i9o0pAsDfGh",
     "password file": "/home/adaking/.bmc",
+    "webhook": "https://hooks.lovelace.example/services/T0P5/xoxo-ada",
 }
 CONFIG = f"""box = "adaking-rig"
 [bmc]  # {PLANTED["password"]}
@@ -45,6 +46,9 @@ interface = "lanplus"
 host = "{PLANTED["bmc"]}"
 user = "{PLANTED["bmc user"]}"
 password_file = "{PLANTED["password file"]}"
+[alerts]
+webhook = "{PLANTED["webhook"]}"
+command = ["/home/adaking/tell"]
 [[gpus]]
 id = "gpu/3"
 limit_w = 250
@@ -107,10 +111,15 @@ def told(tmp_path: Path) -> Path:
         "home/grandpa/file": "never read",
         "sys/class/nvme/nvme1/serial": PLANTED["serial"],
         "proc/cmdline": f"root=UUID={PLANTED['uuid']} ip={PLANTED['address']} amdgpu.ppfeaturemask=0xffffffff quiet",
-        "proc/mounts": f"/dev/md127 /raid xfs rw 0 0\n//nas/{PLANTED['user']} /mnt cifs rw,password=x 0 0\n",
+        "proc/mountinfo": "40 25 9:127 / /raid rw - xfs /dev/md127 rw\n"
+        f"41 25 0:51 / /mnt rw - cifs //nas/{PLANTED['user']} rw,password=x\n",
         "etc/tinybox/config.toml": CONFIG,
         "etc/tinybox/boxes/adaking-rig.toml": 'extends = "red"\ntitle = "the box of adaking"\n',
         f"commands/{command_slug(JOURNAL)}": " ; ".join(PLANTED.values()) + f"\npassword: {PLANTED['password']}\n",
+        "sys/class/net/enp225s0f0/address": f"{PLANTED['mac']}\n",
+        "library/addresses.json": json.dumps({"enp225s0f0": [PLANTED["address"], PLANTED["address 6"]]}),
+        "dev/kmsg": f"3,1,90000500000,-;nvme nvme1: {PLANTED['serial']} of {PLANTED['user']} timeout\n",
+        "sys/fs/pstore/dmesg-1": f"Oops in a program of {PLANTED['user']}\n",
         "commands/dmesg": f"nvme nvme1: {PLANTED['serial']}\nipmi: {PLANTED['mac']}\nusb: {PLANTED['user']}\n",
     }
     for name, text in texts.items():
@@ -135,7 +144,14 @@ def test_no_planted_secret_is_in_any_file_or_name(told: Path, tmp_path: Path) ->
     everything = "\n".join((*written, *written.values(), packed, done.stdout.replace(str(tmp_path), "")))
     assert {kind for kind, secret in PLANTED.items() if secret.lower() in everything.lower()} == set()
     assert "ppfeaturemask=0xffffffff" in written["proc/cmdline"]
-    assert "usb" not in written["commands/dmesg"] and "nas" not in written["proc/mounts"]
+    assert "usb" not in written["commands/dmesg"] and "nas" not in written["proc/mountinfo"]
+
+
+def test_ports_keep_their_figures_under_other_addresses(told: Path, tmp_path: Path) -> None:
+    assert support(told, tmp_path / "out", "--yes").returncode == 0
+    port = json.loads((tmp_path / "out/expected.json").read_text())["slow"]["nics"][0]
+    assert (port["id"], port["speed_mbps"], port["is_up"]) == ("nic/enp225s0f0", 10000, True)
+    assert port["mac"].startswith("02:00:00") and port["addresses"] == ["192.0.2.1", "2001:db8::2"]
 
 
 def test_its_reading_is_that_of_the_machine_with_the_owners_own_box_and_settings(told: Path, tmp_path: Path) -> None:
@@ -164,7 +180,7 @@ def test_the_summary_and_the_content_are_shown_before_anything_is_asked(told: Pa
         "tinybox: not confirmed: nothing was written",
         "  look at it with --show, then say yes or add --yes",
     ]
-    assert "replaced: " in done.stdout and "host name" in done.stdout and "\n== pci.txt\n0000:03:00.0 " in done.stdout
+    assert "replaced: " in done.stdout and "host name" in done.stdout and "\n== pci.txt\n0000:00:0f.1 " in done.stdout
     assert there(tmp_path) == ["machine"]
 
 

@@ -9,7 +9,7 @@ from tinybox.core.box import BOXES, known_boxes, load_box, load_table
 from tinybox.core.errors import TinyboxError
 from tinybox.core.table import table_text
 
-SUITE = ("blue", "green", "green-3090", "red")
+SUITE = ("blue", "green", "green-3090", "green-v2", "mixed", "red")
 
 
 def write(folder: Path, text: str, name: str = "odd") -> Path:
@@ -33,13 +33,36 @@ def test_the_suite_knows_its_boxes_and_the_owners(tmp_path: Path) -> None:
 def test_every_box_of_the_suite_is_whole(name: str) -> None:
     box = load_box(name)
     assert box.name == name
-    assert len(box.gpu.slots) == 6
-    points = box.gpu.clock_table
-    assert points[0].clock_mhz == box.gpu.clock_min_mhz and points[-1].clock_mhz == box.gpu.clock_max_mhz
-    assert points[-1].board_power_max_w <= box.gpu.board_power_max_w
-    assert points[0].board_power_max_w > box.gpu.board_power_idle_w
-    assert box.gpu.cap_min_w <= box.gpu.cap_default_w <= box.gpu.cap_max_w
-    assert box.gpu.socket_to_board_min <= box.gpu.socket_to_board <= 1.0
+    assert len(box.slots) == len(box.kinds) == (4 if name == "green-v2" else 6)
+    for kind in box.gpus:
+        points = kind.clock_table
+        assert points[0].clock_mhz == kind.clock_min_mhz and points[-1].clock_mhz == kind.clock_max_mhz
+        assert points[-1].board_power_max_w <= kind.board_power_max_w
+        assert points[0].board_power_max_w > kind.board_power_idle_w
+        assert kind.cap_min_w <= kind.cap_default_w <= kind.cap_max_w
+        assert kind.socket_to_board_min <= kind.socket_to_board <= 1.0
+
+
+def test_a_mixed_box_has_the_cards_of_other_boxes() -> None:
+    mixed = load_box("mixed")
+    assert mixed.is_mixed and not load_box("red").is_mixed
+    assert [kind.vendor for kind in mixed.kinds] == ["amd", "amd", "nvidia", "nvidia", "intel", "intel"]
+    assert mixed.kind_of("gpu/3") == dataclasses.replace(load_box("green").gpu, slots=mixed.slots[2:4])
+    with pytest.raises(IndexError):
+        mixed.kind_of("gpu/6")
+
+
+MIXES = [
+    ('[[gpus]]\nof = "red"\n', "'gpus' has"),
+    ('[[gpus]]\nof = "mixed"\nslots = ["0000:01:00.0"]\n', "has no one kind of card"),
+    ('[[gpus]]\nof = "red"\nslots = []\n', "'gpu.slots' names no slot"),
+    ("gpus = 3\n", "'gpus' has 3"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), MIXES)
+def test_a_box_that_is_mixed_wrongly_is_refused(text: str, words: str, tmp_path: Path) -> None:
+    assert words in refusal(write(tmp_path, f'extends = "red"\n{text}')).message
 
 
 def test_a_box_is_laid_over_the_one_it_extends(tmp_path: Path) -> None:

@@ -53,6 +53,14 @@ BAD = [
     ("[metrics]\nlisten = '::1:9469'", "'metrics.listen' is '::1:9469'"),
     ("[metrics]\nlisten = '[127.0.0.1]:9469'", "'metrics.listen' is '[127.0.0.1]:9469'"),
     ("[metrics]\nlisten = 'localhost:9469'", "'metrics.listen' is 'localhost:9469'"),
+    ("[alerts]\nwebhook = 'example.org/hook'", "'alerts.webhook' is no address"),
+    ("[alerts]\nwebhook = 'ftp://example.org/hook'", "'alerts.webhook' is no address"),
+    ("[alerts]\nwebhook = 'https://'", "'alerts.webhook' is no address"),
+    ("[alerts]\nwebhook = 'https://example.org:70000/'", "'alerts.webhook' is no address"),
+    ("[alerts]\nwebhook = 'https://[::1/'", "'alerts.webhook' is no address"),
+    ("[alerts]\ncommand = 'mail'", "'alerts.command' is 'mail'"),
+    ("[alerts]\ncommand = ['mail', 'me']", "'alerts.command' begins with 'mail'"),
+    ("[alerts]\ntimeout_s = 0", "'alerts.timeout_s' is 0"),
     ("box = ", "not valid TOML"),
 ]
 
@@ -65,6 +73,12 @@ def test_bad_settings_are_refused_with_file_and_key(text: str, words: str, tmp_p
     assert words in caught.value.message
     assert str(path) in caught.value.message
     assert caught.value.hint
+
+
+def test_an_address_that_is_refused_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(TinyboxError) as caught:
+        load_config(write(tmp_path, "[alerts]\nwebhook = 'htps://example.org/verysecret'\n"))
+    assert "verysecret" not in caught.value.message + caught.value.hint
 
 
 ADDRESSES = [("", None), ("127.0.0.1:9469", ("127.0.0.1", 9469)), ("[::1]:80", ("::1", 80))]

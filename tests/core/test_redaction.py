@@ -74,6 +74,7 @@ SENTENCES = [
 @pytest.mark.parametrize(("sentence", "shown"), SENTENCES)
 @given(secret=words)
 def test_no_secret_that_its_sentence_betrays_survives(sentence: str, shown: str, secret: str) -> None:
+    assume(secret not in sentence and secret not in shown)  # that word would stay
     said = Redactor(Known()).prose(sentence.format(secret))
     assert secret not in said
     assert shown in said

@@ -13,6 +13,7 @@ from tinybox.core.decision import Decision
 from tinybox.core.snapshot import Fault, Gpu, GpuState, Severity, Snapshot
 from tinybox.core.wire import status_json
 from tinybox.policy.decide import decide, fresh_memory
+from tinybox.policy.health import HealthMemory, alerts_of, judge
 from tinybox.screen import bar, status_text
 
 RED = load_box("red")
@@ -29,7 +30,10 @@ def troubled() -> Snapshot:
 
 
 def decided(snapshot: Snapshot) -> Decision:
-    return decide(snapshot, RED, Config(), fresh_memory(Config()))[0]
+    """What the governor and health together have to say."""
+    decision = decide(snapshot, RED, Config(), fresh_memory(Config()))[0]
+    findings, _ = judge(snapshot, RED, Config(), HealthMemory(), is_only=True)
+    return replace(decision, alerts=(*decision.alerts, *alerts_of(findings)))
 
 
 def document(snapshot: Snapshot) -> dict[str, object]:

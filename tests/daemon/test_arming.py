@@ -21,6 +21,7 @@ from tinybox.daemon.heartbeat import Heartbeat
 from tinybox.daemon.machine import Machine
 from tinybox.hw.hardware import Hardware
 from tinybox.hw.host import Host
+from tinybox.hw.hotplug import Hotplug
 from tinybox.hw.pcie import DEVICES
 
 __all__ = ["copy"]  # a fixture
@@ -262,10 +263,12 @@ def test_without_the_rights_it_is_one_error_and_nothing_changes(owned: Rig, tmp_
 
 
 def test_cards_that_nobody_can_govern_are_not_armed(owned: Rig) -> None:
-    with other_settings(owned, 'box = "green"\n'):
-        done = owned.run("arm", "--yes")
-        assert done.returncode == 1
-        assert "the cards of box 'green' are nvidia: only AMD's can be governed" in done.stderr
+    odd = {"odd": 'extends = "red"\n[gpu]\nvendor = "matrox"\n'}
+    for name, words in (("odd", "'odd' are matrox: nobody governs them"), ("green", "is not a 'green' box")):
+        with other_settings(owned, f'box = "{name}"\n', boxes=odd):
+            done = owned.run("arm", "--yes")
+            assert done.returncode == 1
+            assert words in done.stderr
     for index in range(6):
         owned.call("twin", "fault", "add", f"gpu/{index}:gone")
     done = owned.run("arm", "--yes")
@@ -300,7 +303,7 @@ def test_a_disarming_between_a_look_and_its_writes_is_in_time(copy: Host, tmp_pa
     folders = Folders(tmp_path / "config.toml", tmp_path / "run", tmp_path / "state")
     save_armed(folders.state, Armed(True))
     hardware = Hardware(copy, RED, Config())
-    machine = Machine(hardware, Heartbeat(folders.run), Arming(folders), governs=True)
+    machine = Machine(hardware, Heartbeat(folders.run), Arming(folders), Hotplug(Host(tmp_path)), governs=True)
     card = copy.root / DEVICES / RED.gpu.slots[0]
     cap = next((card / "hwmon").iterdir()) / "power1_cap"
     assert machine.read().is_armed

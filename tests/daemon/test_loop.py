@@ -1,8 +1,10 @@
 """The loop and what surrounds it, on a machine made by hand."""
 
+import itertools
 import json
 import socket
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,3 +119,32 @@ def test_the_service_manager_hears_of_readiness_and_of_every_beat(tmp_path: Path
 def test_a_deaf_service_manager_is_no_reason_to_stop(tmp_path: Path) -> None:
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")}).beat()
     Notifier({}).beat()
+
+
+def test_a_woken_loop_takes_its_turn_before_its_rest_is_over_and_a_storm_makes_it_no_faster() -> None:
+    config = Config(daemon=DaemonConfig(period_s=0.05, idle_period_s=60.0))
+    times_s: list[float] = []
+
+    def publish(tick: Tick) -> None:
+        if tick.decision.period_s < 60.0:
+            return
+        times_s.append(time.monotonic())
+        if len(times_s) == 5:
+            loop.stop()
+
+    loop = Loop(HandMadeMachine(), RED, config, publish)
+    storm = threading.Event()
+
+    def blow() -> None:
+        while not storm.wait(0.0005):
+            loop.wake()
+
+    thread = threading.Thread(target=blow)
+    thread.start()
+    try:
+        loop.run()
+    finally:
+        storm.set()
+        thread.join()
+    rests_s = [after - before for before, after in itertools.pairwise(times_s)]
+    assert all(0.05 <= rest_s < 60.0 for rest_s in rests_s)

@@ -14,9 +14,19 @@ from tests.conftest import BIN
 from tests.daemon.serving import ask, free_address, serving
 from tests.documents import NAMES, RED, SORTS, silenced, tick_of
 from tests.policy.conftest import machine
-from tinybox.core.actions import Action, EndWork, FreezeWork, PowerOff, SetCap, SetClockLimit, SetCpuCap
+from tinybox.core.actions import (
+    Action,
+    EndWork,
+    FreezeWork,
+    PowerOff,
+    ReleaseFans,
+    SetCap,
+    SetClockLimit,
+    SetCpuCap,
+    SetFanDuty,
+)
 from tinybox.core.errors import TinyboxError
-from tinybox.core.snapshot import Snapshot
+from tinybox.core.snapshot import GpuState, Snapshot
 from tinybox.daemon.api import EXPOSITION, Board, listen_to_network
 from tinybox.daemon.loop import Tick
 from tinybox.daemon.metrics import exposition
@@ -30,6 +40,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 def page_of(snapshot: Snapshot) -> str:
     tick, totals = tick_of(snapshot), Totals()
     totals.note(tick)
+    totals.told = {"webhook": {"sent": 3, "failed": 1}}
     return exposition(tick, totals, "red")
 
 
@@ -117,6 +128,15 @@ def test_the_configuration_in_the_reference_is_one(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_what_was_told_to_the_owner_is_counted_and_what_is_raised_is_there() -> None:
+    gone = replace(machine(RED).gpus[3], state=GpuState.GONE)
+    snapshot = machine(RED)
+    page = page_of(replace(snapshot, gpus=(*snapshot.gpus[:3], gone, *snapshot.gpus[4:])))
+    assert value(page, "alerts_told_total", outlet="webhook", outcome="sent") == 3
+    assert value(page, "alert_raised", id="gpu/3", severity="critical") == 1
+    assert value(page, "alert_raised", id="gpu/2", severity="critical") is None
+
+
 def turns(*actions: Action, late: bool = False) -> Totals:
     """What is counted when each turn asks one thing of the machine."""
     totals = Totals()
@@ -136,7 +156,8 @@ def test_turns_and_what_deciding_took_are_counted() -> None:
 
 def test_writes_are_counted_by_lever() -> None:
     totals = turns(SetCap("gpu/0", 200.0), SetClockLimit("gpu/0", 1500), SetCap("gpu/1", 200.0), SetCpuCap(90.0))
-    assert totals.writes == {"gpu_cap": 2, "gpu_clock": 1, "cpu_cap": 1}
+    assert totals.writes == {"gpu_cap": 2, "gpu_clock": 1, "cpu_cap": 1, "fans": 0, "gpu_fan": 0}
+    assert turns(SetFanDuty(60.0), ReleaseFans()).writes["fans"] == 2
 
 
 def test_a_step_against_work_counts_once_however_often_it_is_repeated() -> None:

@@ -1,5 +1,6 @@
 """The processor's power limit: read, written, read back."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,46 @@ def test_a_limit_that_is_nonsense_is_unreadable(copy: Host) -> None:
     cpu, faults = CpuDriver(copy).read(1.0)
     assert cpu.cap_w is None
     assert len(faults) == 1
+
+
+def socket(host: Host, number: int, cap_uw: str = "200000000") -> Path:
+    """An EPYC's socket as the HSMP driver shows it."""
+    folder = host.root / f"sys/class/hwmon/hwmon{number}"
+    folder.mkdir()
+    for name, text in (("name", "amd_hsmp_hwmon"), ("power1_input", "87654000"), ("power1_cap", cap_uw)):
+        (folder / name).write_text(f"{text}\n")
+    return folder
+
+
+def test_an_epyc_is_limited_through_hsmp_where_rapl_only_counts(copy: Host) -> None:
+    folders = socket(copy, 90), socket(copy, 91)
+    driver = CpuDriver(copy)
+    assert driver.read(1.0)[0].cap_w == 400.0
+    driver.apply(SetCpuCap(300.0))
+    assert [(folder / "power1_cap").read_text() for folder in folders] == ["150000000"] * 2
+    assert driver.read(1.1)[0].cap_w == 300.0
+
+
+def test_a_limit_of_rapl_goes_before_one_of_hsmp(copy: Host) -> None:
+    package(copy, 0)
+    socket(copy, 90)
+    assert CpuDriver(copy).read(1.0)[0].cap_w == 250.0
+
+
+def test_without_rapl_hsmp_tells_the_watts(copy: Host) -> None:
+    shutil.rmtree(copy.root / "sys/class/powercap")
+    folder = socket(copy, 90)
+    cpu, faults = CpuDriver(copy).read(1.0)
+    assert (cpu.power_w, faults) == (87.654, ())
+    (folder / "power1_input").write_text("junk\n")
+    cpu, faults = CpuDriver(copy).read(1.0)
+    assert cpu.power_w is None
+    assert [fault.reason.startswith("power unreadable") for fault in faults] == [True]
+
+
+@pytest.mark.parametrize("text", ["", "junk", "-"])
+def test_an_unreadable_limit_of_hsmp_is_a_fault(copy: Host, text: str) -> None:
+    socket(copy, 90, text)
+    cpu, faults = CpuDriver(copy).read(1.0)
+    assert cpu.cap_w is None
+    assert any("power limit unreadable" in fault.reason for fault in faults)

@@ -6,9 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tinybox.core.box import load_box
-from tinybox.core.config import BmcConfig
 from tinybox.core.errors import HardwareError
-from tinybox.hw.bmc import ipmitool, parse_dcmi_power, parse_sensors
 from tinybox.hw.cpu import EnergyCounter, energy_gain_uj
 from tinybox.hw.host import AbsentError, Host, command_slug
 from tinybox.hw.nvme import parse_smart_log
@@ -48,24 +46,6 @@ MDSTAT = [
 @pytest.mark.parametrize(("text", "arrays"), MDSTAT)
 def test_mdstat(text: str, arrays: tuple[Array, ...]) -> None:
     assert parse_mdstat(text) == arrays
-
-
-def test_a_sensor_without_a_reading_is_left_out() -> None:
-    text = "FAN1,840,RPM,ok\nFAN2,,,ns\nFAN3,no reading,RPM,ok\nCHASSIS,0x01,discrete,ok\nPSU1 PIN,416,Watts,ok\n\n"
-    assert parse_sensors(text) == {"FAN1": 840.0, "PSU1 PIN": 416.0}
-
-
-def test_dcmi() -> None:
-    assert parse_dcmi_power("    Instantaneous power reading:                   838 Watts\n") == 838.0
-    assert parse_dcmi_power("DCMI request failed\n") is None
-
-
-def test_the_bmcs_password_is_never_on_the_command_line() -> None:
-    config = BmcConfig(interface="lanplus", host="127.0.0.1", user="box", password_file="/etc/tinybox/bmc")
-    words = ipmitool(config, "dcmi", "power", "reading")
-    assert words[words.index("-f") + 1] == "/etc/tinybox/bmc"
-    assert "-P" not in words
-    assert ipmitool(BmcConfig(interface="open"), "sdr") == ("ipmitool", "-I", "open", "sdr")
 
 
 COUNTER = [
@@ -120,7 +100,7 @@ def test_a_command_that_was_not_recorded_names_the_file(recorded: Host) -> None:
 
 
 def test_a_recorded_mount_has_the_space_it_had_and_never_ours(copy: Host) -> None:
-    copy.write_text("proc/mounts", f"/dev/md127 {copy.root} xfs rw 0 0\n")
+    copy.write_text("proc/mountinfo", f"40 25 9:127 / {copy.root} rw - xfs /dev/md127 rw\n")
     kind = replace(load_box("red").storage, mount=str(copy.root))
     raid, _ = read_raid(copy, kind)
     assert raid is not None

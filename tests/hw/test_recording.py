@@ -128,22 +128,32 @@ def test_a_link_that_leads_to_itself_ends(copy: Host) -> None:
 
 def test_our_own_mounts_are_recorded_under_the_name_that_a_recording_is_asked_for() -> None:
     recorder = RecordingHost()
-    recorder.read_text("proc/self/mounts")
+    recorder.read_text("proc/self/mountinfo")
     recorder.read_text(f"proc/{os.getpid()}/stat")
-    assert list(recorder.notes.files) == ["proc/mounts"]  # and no process, whoever asks for it
+    assert list(recorder.notes.files) == ["proc/mountinfo"]  # and no process, whoever asks for it
     assert not recorder.notes.links
 
 
 def test_the_array_is_recorded_with_its_space_and_no_other_mount(copy: Host, tmp_path: Path) -> None:
-    copy.write_text("proc/mounts", "ada@nas:/private /mnt fuse rw 0 0\n/dev/md/kitchen:0 /raid xfs rw 0 0\n")
+    private = "39 25 0:50 / /mnt rw - fuse ada@nas:/private rw\n"
+    copy.write_text("proc/mountinfo", f"{private}40 25 9:127 / /raid rw - xfs /dev/md/kitchen:0 rw\n")
     (copy.root / "dev/md").mkdir(parents=True)
     (copy.root / "dev/md/kitchen:0").symlink_to("../md127")
     (copy.root / "library/space.json").write_text('{"/raid": [4000, 3000]}')
     tree = recording(copy, Known(("kitchen",), ("ada",)))
-    assert tree.files["proc/mounts"] == "/dev/md/box:0 /raid xfs rw 0 0\n"
+    assert tree.files["proc/mountinfo"] == "40 25 9:127 / /raid rw - xfs /dev/md/box:0 rw\n"
     raid = look(written(tree, tmp_path / "again"))[1].raid
     assert raid is not None
     assert (raid.mount, raid.size_bytes, raid.free_bytes) == ("/raid", 4000, 3000)
+
+
+def test_names_of_crash_records_are_in_it_and_not_what_they_say(copy: Host, tmp_path: Path) -> None:
+    store = copy.root / "sys/fs/pstore"
+    store.mkdir(parents=True)
+    (store / "dmesg-efi-174000000001001").write_text("Oops: ada was here")
+    tree = recording(copy)
+    assert tree.files["sys/fs/pstore/dmesg-efi-174000000001001"] == ""
+    assert look(written(tree, tmp_path / "again"))[1].system.crash_records == ("dmesg-efi-174000000001001",)
 
 
 def test_the_journal_and_the_kernels_lines_about_hardware_are_in_it_and_the_rest_is_not(copy: Host) -> None:

@@ -4,10 +4,12 @@ One machine for all tests, in their order: first boot through UEFI, later ones s
 """
 
 import json
+import os
 import re
 import subprocess
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,13 @@ from tinybox.core.errors import TinyboxError
 pytestmark = [pytest.mark.image, pytest.mark.timeout(1500)]  # the first builds and boots
 READY_S, WEDGED_S = 600.0, 300.0
 ENVIRONMENT = "set -a; . /run/tinybox-twin/env; set +a"
+LACKING = (
+    *("raid.sync_action", "raid.mismatches"),  # RAID 0 checks nothing of itself
+    "nic/enp225s0f1.speed_mbps",  # without a cable
+    # Trixie's ipmi_sim (OpenIPMI 2.0.37) takes no commands of a maker's own: its controller has none for fans.
+    *(f"fan/chassis{i}.duty_pct" for i in range(1, 7)),
+    "quiet.duty_pct",
+)
 KEPT = "what was here before the reboot"
 
 
@@ -37,16 +46,41 @@ def machine(image: Image) -> Iterator[Machine]:
 
 
 def boot(machine: Machine) -> None:
-    """The first boot. An emulator that wedges (seen on hosts that are busy) gets one more, and the run says so."""
+    """The first boot. An emulator that fails gets one more, and the run says so."""
     try:
-        wait_until(machine, READY, seconds=WEDGED_S, say=lambda *_: None, what="boot")
+        wait_until(machine, READY, seconds=WEDGED_S, say=refuse_panic(machine), what="boot")
     except TinyboxError as error:
-        console = machine.serial_log.read_bytes()[-3000:].decode("utf-8", "replace")
-        warnings.warn(f"{error.message}\nStarted again. Its console ended with:\n{console}", stacklevel=1)
-        machine.kill()
+        warn_of(machine, error)
         machine.prepare()
         machine.start(firmware=True)
         wait_ready(machine)
+
+
+def power_on(machine: Machine) -> None:
+    """A later boot, straight into the kernel; the same holds of it."""
+    machine.start(firmware=False)
+    try:
+        wait_until(machine, READY, seconds=WEDGED_S, say=refuse_panic(machine), what="boot")
+    except TinyboxError as error:
+        warn_of(machine, error)
+        machine.start(firmware=False)
+        wait_ready(machine)
+
+
+def refuse_panic(machine: Machine) -> Callable[[str, str], None]:
+    """Nobody waits for a dead kernel. QEMU's emulation loses races over code that a kernel rewrites ('Oops: int3')."""
+
+    def look(_what: str, _line: str) -> None:
+        if machine.serial_log.exists() and b"Kernel panic" in machine.serial_log.read_bytes()[-20000:]:
+            raise TinyboxError("the kernel panicked")
+
+    return look
+
+
+def warn_of(machine: Machine, error: TinyboxError) -> None:
+    console = machine.serial_log.read_bytes()[-3000:].decode("utf-8", "replace")
+    warnings.warn(f"{error.message}\nStarted again. Its console ended with:\n{console}", stacklevel=1)
+    machine.kill()
 
 
 def wait_ready(machine: Machine) -> None:
@@ -141,14 +175,30 @@ def test_the_bmc_answers_in_band(machine: Machine) -> None:
 
 def test_the_status_is_complete(machine: Machine) -> None:
     document = status(machine)
+    assert lacking(document) == []
     assert (document["source"], document["is_armed"]) == ("daemon", True)
     assert len(document["gpus"]) == 6
     assert len(document["drives"]) == 5
+    assert document["power"]["budget_w"] == pytest.approx(12.0 * document["power"]["line_v"] * 0.99, rel=0.001)
+
+
+def lacking(document: dict[str, Any]) -> list[str]:
+    """What the status does not tell, and neither an alert, nor sleep, nor the kind of machine explains."""
     alerts = {alert["id"] for alert in document["alerts"] if alert["reason"]}
     asleep = {gpu["id"] for gpu in document["gpus"] if gpu["state"] == "asleep"}
-    unexplained = [path for path in nulls(document) if path.split(".")[0] not in alerts | asleep]
-    assert unexplained == []
-    assert document["power"]["budget_w"] == pytest.approx(12.0 * document["power"]["line_v"] * 0.99, rel=0.001)
+    told = [path for path in nulls(document) if path.split(".")[0] not in alerts | asleep]
+    return [path for path in told if path not in LACKING]
+
+
+def test_health_has_nothing_to_say(machine: Machine) -> None:
+    for _ in range(
+        12
+    ):  # a start so slow has the failsafe write beside the daemon: a limit may be refused, for a minute
+        document = json.loads(machine.ssh("tinybox health --json; true"))
+        if not (raised := [check for check in document["checks"] if check["status"] not in ("ok", "n/a")]):
+            break
+        time.sleep(10.0)
+    assert raised == []
 
 
 def test_curl_may_ask_the_socket(machine: Machine) -> None:
@@ -156,7 +206,7 @@ def test_curl_may_ask_the_socket(machine: Machine) -> None:
     assert said == "ok\n"
 
 
-@pytest.mark.parametrize("load_pct", [0, 50, 100])
+@pytest.mark.parametrize("load_pct", [0, 100])
 def test_wall_power_is_what_the_plant_draws(machine: Machine, load_pct: int) -> None:
     machine.ssh(f"sudo bash -c '{ENVIRONMENT}; tinybox twin load gpu/all {load_pct}; tinybox twin load cpu {load_pct}'")
     ask = "sleep 8; echo [; tinybox twin status --json; echo ,; tinybox status --json; echo ,; "
@@ -204,7 +254,7 @@ def test_safe_limits_ran_before_anybody_could_log_in(machine: Machine) -> None:
         ["Starting", "ssh.service"],
     ]
     assert machine.ssh("systemctl show --property Result --value tinybox-safe-limits") == "success\n"
-    assert len(machine.ssh("cat /run/tinybox/failsafe.list").splitlines()) == 18
+    assert len(machine.ssh("cat /run/tinybox/failsafe.list").splitlines()) == 6 * 5
 
 
 def test_a_failsafe_that_is_killed_is_back_at_once(machine: Machine) -> None:
@@ -214,7 +264,7 @@ def test_a_failsafe_that_is_killed_is_back_at_once(machine: Machine) -> None:
     assert main_pid(machine, "tinybox-failsafe") not in (0, old)
 
 
-@pytest.mark.parametrize("words", ["KILL tinyboxd", "STOP tinyboxd", "KILL tinyboxd tinybox-failsafe"])
+@pytest.mark.parametrize("words", ["STOP tinyboxd", "KILL tinyboxd tinybox-failsafe"])  # and more on the twin
 def test_a_daemon_that_dies_or_hangs_leaves_the_cards_at_their_floor_and_comes_back(
     machine: Machine, words: str
 ) -> None:
@@ -276,15 +326,44 @@ def higher_version(folder: Path) -> Path:
     return folder / "tinybox.deb"
 
 
-def test_the_array_is_assembled_with_its_data_after_a_reboot(machine: Machine) -> None:
+def test_after_the_plug_was_pulled_the_last_seconds_are_told_and_the_data_is_there(machine: Machine) -> None:
     uuid = machine.ssh("findmnt --noheadings --output UUID /raid")
     host_key = machine.ssh("cat /etc/ssh/ssh_host_ed25519_key.pub")
-    machine.power_off()
-    assert not machine.is_running
-    machine.start(firmware=False)
-    wait_ready(machine)
+    machine.ssh(f"sudo bash -c '{ENVIRONMENT}; tinybox twin load gpu/all 100'")
+    wait_inside(machine, IS_GOVERNED)
+    machine.ssh("sleep 15")
+    seen_unix_s = status(machine)["time_unix_s"]
+    machine.ssh("sleep 2")
+    machine.kill()
+    power_on(machine)
+    crash = json.loads(machine.ssh("tinybox health last-crash --seconds 60 --json"))["crash"]
+    assert crash["has_whole_machine_stopped"]
+    assert crash["ended_unix_s"] >= seen_unix_s
+    assert len(crash["samples"]) > 30
+    assert crash["samples"][-1]["gpus"][5]["power_w"] > 20
+    assert "at the end:" in machine.ssh("tinybox health last-crash")
     assert machine.ssh("cat /raid/kept").strip() == KEPT
     assert machine.ssh("findmnt --noheadings --output UUID /raid") == uuid
     assert machine.ssh("cat /etc/ssh/ssh_host_ed25519_key.pub") == host_key
     assert machine.ssh("systemctl --failed --no-legend --plain") == ""
     assert status(machine)["raid"]["state"] == "clean"
+
+
+def test_a_lost_drive_is_replaced_and_what_was_evacuated_comes_back(machine: Machine) -> None:
+    copy = "/var/tmp/copy"
+    machine.ssh(f"sudo mkdir {copy} && sudo tinybox raid evacuate --verify {copy}")
+    machine.power_off()
+    lost = machine.data_drive(2)
+    size_bytes = lost.stat().st_size
+    lost.write_bytes(b"")
+    os.truncate(lost, size_bytes)
+    power_on(machine)
+    assert machine.ssh("systemctl --failed --no-legend --plain").split()[0] == "tinybox-raid.service"
+    new = machine.ssh("lsblk --nodeps --noheadings --output PATH,SERIAL | awk '$2 == \"DATA2\" {print $1}'").strip()
+    said = machine.ssh(f"sudo tinybox raid replace --yes {new}")
+    (command,) = re.findall(r"'(rsync [^']+)' brings it back", said)
+    assert machine.ssh("ls /raid").strip() == ""
+    machine.ssh(f"sudo {command}")
+    assert machine.ssh("cat /raid/kept").strip() == KEPT
+    assert machine.ssh("sudo systemctl restart tinybox-raid; systemctl --failed --no-legend --plain") == ""
+    assert (machine.ssh("systemctl is-enabled tinybox-raid-contents.timer")).strip() == "enabled"

@@ -62,7 +62,7 @@ class Watched(Governor):
     def _check(self, snapshot: Snapshot, actions: tuple[Action, ...]) -> None:
         """One action at a time: none may raise the sum above the pool, and what is in force fits it."""
         assert self.decision is not None
-        known = known_of(self.box.gpu, self.memory.commission)
+        known = known_of(self.box, self.memory.commission)
         gpus = {gpu.id: gpu for gpu in snapshot.gpus}
         pool_w = self.decision.power.gpu_pool_w + 1e-6
 
@@ -177,7 +177,7 @@ def floors_fit(name: str, config: Config) -> bool:
     """Whether the strict guarantee can be given at all: every card at its floor, everything else at its worst."""
     box = load_box(name)
     circuit = circuit_of(box, config)
-    known = known_of(box.gpu, None)
+    known = known_of(box, None)
     floors_w = len(box.gpu.slots) * known["gpu/0"].envelope.most_w(box.gpu.clock_min_mhz)
     worst_w = (floors_w + box.cpu.power_max_w + box.rest.power_max_w) / box.psu.efficiency_min
     return worst_w <= 0.93 * circuit.promised_a * circuit.volts * circuit.power_factor

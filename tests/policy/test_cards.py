@@ -34,7 +34,7 @@ class Watching:
         cards: tuple[Card, ...] = ()
         for _ in range(turns):
             snapshot = machine(self.box, self.time_s, gpus=gpus)
-            known = known_of(self.box.gpu, self.commission)
+            known = known_of(self.box, self.commission)
             cards, self.alerts = observe(snapshot, self.box, Config(), known, self.memory)
             self.memory = CardsMemory({one.gpu.id: one.memory for one in cards}, self.time_s)
             self.time_s += self.period_s

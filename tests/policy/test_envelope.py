@@ -118,7 +118,7 @@ def test_a_cap_of_nothing_counts_as_a_cap_that_is_not_there_and_never_as_no_watt
 def test_a_measured_card_has_its_own_table_and_the_others_the_kinds(red: Box) -> None:
     table = (ClockPoint(500, 70.0), ClockPoint(2965, 300.0))
     commission = Commission("red", (CardCommission("gpu/2", red.gpu.slots[2], 0.81, table),), margin=1.05)
-    known = known_of(red.gpu, commission)
+    known = known_of(red, commission)
     assert known["gpu/2"].envelope.most_w(500) == pytest.approx(70.0 * 1.05)
     assert known["gpu/2"].sensor_to_board == 0.81
     assert known["gpu/1"].envelope == table_envelope(red.gpu)

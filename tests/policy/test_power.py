@@ -155,12 +155,12 @@ def test_a_wall_over_budget_shrinks_the_shares_whatever_the_table_says(red: Box)
 
 def test_failsafe_holds_every_awake_card_at_its_lowest(red: Box) -> None:
     gpus = (card(0, red), replace(card(1, red), state=GpuState.GONE))
-    assert failsafe_actions(gpus, red.gpu) == (SetClockLimit("gpu/0", 500), SetCap("gpu/0", 261.0))
+    assert failsafe_actions(gpus, red) == (SetClockLimit("gpu/0", 500), SetCap("gpu/0", 261.0))
 
 
 @pytest.mark.parametrize("least_w", [0.0, 100.0, 261.0])
 def test_the_floor_is_the_lowest_clock_and_never_a_cap_of_nothing(red: Box, least_w: float) -> None:
-    actions = failsafe_actions([card(0, red, cap_min_w=least_w)], red.gpu)
+    actions = failsafe_actions([card(0, red, cap_min_w=least_w)], red)
     assert SetClockLimit("gpu/0", red.gpu.clock_min_mhz) in actions
     assert [action.cap_w >= 100 for action in actions if isinstance(action, SetCap)] == [True]
 

@@ -10,10 +10,8 @@ from tinybox.core.box import Box
 from tinybox.core.circuit import Circuit
 from tinybox.core.config import Config
 from tinybox.core.decision import WallSource
-from tinybox.core.snapshot import Bmc, Cpu, Fan, Fault, Gpu, GpuState, Psu, Raid, Severity, Snapshot
+from tinybox.core.snapshot import Bmc, Cpu, Psu, Severity, Snapshot
 from tinybox.policy.decide import decide, fresh_memory
-from tinybox.policy.health import check_health
-from tinybox.policy.noise import fan_dba, noise_dba, sum_dba
 from tinybox.policy.wall import Parts, WallMemory, WallReading, read_wall
 
 IDLE_W = 240.0  # what the hand-made machine's supplies say
@@ -248,53 +246,6 @@ def snapshot_at(box: Box, time_s: float) -> Snapshot:
     return machine(box, time_s)
 
 
-def test_two_equal_sources_are_three_decibels_louder() -> None:
-    assert sum_dba([40.0, 40.0]) == pytest.approx(43.01, abs=0.01)
-    assert sum_dba([]) == -math.inf
-
-
-def test_half_the_speed_is_fifteen_decibels_quieter() -> None:
-    assert fan_dba(750, ref_dba=30, ref_rpm=1500, slope_db=50) == pytest.approx(30 - 15.05, abs=0.01)
-
-
-def test_noise_is_unknown_while_one_fan_is(red: Box) -> None:
-    known = noise_dba(machine(red), red)
-    assert known is not None and 28 < known < 45
-    fans = (Fan("fan/chassis1", None), *machine(red).fans[1:])
-    assert noise_dba(machine(red, fans=fans), red) is None
-    decision, _ = decide(machine(red, fans=fans), red, Config(), fresh_memory(Config()))
-    assert any(alert.id == "noise" for alert in decision.alerts)
-
-
 def test_a_healthy_box_has_nothing_to_say(red: Box) -> None:
     decision, _ = decide(machine(red), red, Config(), fresh_memory(Config()))
     assert [alert for alert in decision.alerts if alert.id != "power"] == []
-
-
-HEALTH = [
-    ({"gpus": (Gpu("gpu/3", GpuState.GONE, "0000:63:00.0"),)}, "gpu/3", "reseat the card in slot 4"),
-    ({"faults": (Fault("bmc", "no answer"),)}, "bmc", "no answer"),
-    ({"raid": None}, "raid", "tinybox raid assemble"),
-    ({"raid": Raid("raid0", "failed", None)}, "raid", "failed"),
-    ({"raid": Raid("raid0", "clean", None)}, "raid", "not mounted"),
-    ({"cpu": Cpu("cpu", 1.0, 200.0, 95.0, 32, 1, 2)}, "cpu", "95 °C"),
-    ({"cpu": Cpu("cpu", None, 200.0, 50.0, 32, 1, 2)}, "cpu", "busy_pct"),
-]
-
-
-@pytest.mark.parametrize(("changes", "device", "words"), HEALTH)
-def test_what_is_wrong_is_said_with_the_device_and_what_to_do(
-    changes: dict[str, object], device: str, words: str, red: Box
-) -> None:
-    alerts = check_health(machine(red, **changes), red)
-    assert any(alert.id == device and words in alert.reason for alert in alerts)
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "words"),
-    [("junction_c", 111.0, "limit is 110"), ("memory_c", 108.0, "memory at 108"), ("link_width", 8, "PCIe x8 of x16")],
-)
-def test_a_card_beyond_its_limits_is_reported(field: str, value: float, words: str, red: Box) -> None:
-    hot = replace(machine(red).gpus[0], **{field: value})  # type: ignore[arg-type]
-    alerts = check_health(machine(red, gpus=(hot,)), red)
-    assert [words in alert.reason for alert in alerts] == [True]

@@ -149,7 +149,7 @@ def test_programs_start_isolated_with_the_systems_python(unpacked: Path, program
 
 
 def test_units_are_sound(unpacked: Path) -> None:
-    units = sorted((unpacked / "usr/lib/systemd/system").glob("tinybox*.service"))
+    units = sorted((unpacked / "usr/lib/systemd/system").glob("tinybox*.*"))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *units],
         capture_output=True, text=True, timeout=60, check=False,

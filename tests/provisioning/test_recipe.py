@@ -50,7 +50,13 @@ def test_noble_has_repart_inside_systemd_and_trixie_beside_it() -> None:
 
 
 def test_the_command_line_is_written_once() -> None:
-    assert recipe_command_line().split()[1:3] == ROOT
+    assert recipe_command_line("red").split()[1:3] == ROOT
+
+
+def test_every_profile_is_booted_without_firmware_as_with_it() -> None:
+    assert [recipe_command_line(profile) for profile in profiles()] == [
+        " ".join(image_of(profile, "debian")["KernelCommandLine"]) for profile in profiles()
+    ]
 
 
 def test_the_esp_has_two_gibibytes_and_the_root_is_a_generation() -> None:

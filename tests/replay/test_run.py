@@ -186,3 +186,21 @@ def test_an_owners_limit_of_a_card_is_kept_through_a_whole_run() -> None:
 
     run(Scenario(everything(12.0), distort=watched), BOX, KIND, config, policy)
     assert max(most) <= 120.0 * 1.02
+
+
+@pytest.mark.parametrize("name", ["bounded", "strict"])
+@pytest.mark.parametrize("box_name", ["mixed", "green-v2"])
+def test_four_large_cards_or_cards_of_three_vendors_share_one_outlet(box_name: str, name: str) -> None:
+    box = load_box(box_name)
+    kind, config = load_plant(box), Config(box=box_name)
+    measured = commission(box, kind)
+
+    def replayed(policy: str) -> Outcome:
+        scenario = Scenario(Trace.of([Row(0.0, index, "train", 1.0, 25.0) for index in range(len(box.slots))]))
+        return run(scenario, box, kind, config, policy_of(policy, box, config, measured), is_strict=policy == "strict")
+
+    outcome, free = replayed(name), replayed("none")
+    assert outcome.trips == outcome.interventions == 0
+    assert outcome.referee.promise_broken_s == 0.0
+    assert free.referee.promise_broken_s > 0
+    assert outcome.demand.work_s > 0.35 * free.demand.work_s

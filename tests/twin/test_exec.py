@@ -13,8 +13,10 @@ import psutil
 import pytest
 
 from tests.conftest import BIN, PATIENCE_S, Rig, start_twin
+from tests.nvtop import nvtop
 from tinybox.core.box import load_box
 from tinybox.twin import control
+from tinybox.twin.files import folder_of
 from tinybox.twin.place import Place
 
 pytestmark = pytest.mark.twin
@@ -114,11 +116,37 @@ def test_psutil_sees_the_cards(rig: Rig) -> None:
         assert lies_between(value, first["junction_c"], last["junction_c"], margin=0.5)
 
 
+def test_nvtop_shows_the_cards(rig: Rig) -> None:
+    before = rig.truth()
+    cards = nvtop(rig)
+    after = rig.truth()
+    assert [card["device_name"] for card in cards] == 6 * ["AMD Radeon RX 7900 XTX"]
+    assert [card["gpu_util"] for card in cards] == ["0%", "100%", "0%", "0%", "0%", "0%"]
+    for card, first, last in zip(cards, before["gpus"], after["gpus"], strict=True):
+        assert lies_between(float(card["temp"].rstrip("C")), first["edge_c"], last["edge_c"], margin=1.0)
+        # amdgpu tells the chip's watts, about five in six of the board's.
+        assert 0.75 * first["board_w"] - 2 < float(card["power_draw"].rstrip("W")) < last["board_w"] + 2
+    assert int(cards[1]["fan_speed"].rstrip("%")) > 5
+
+
+def test_a_library_that_dies_costs_its_answer_and_nothing_else(rig: Rig) -> None:
+    dies = "from tinybox.hw.libraries import answer; answer('amd', ())"
+    assert rig.run("twin", "exec", "--", sys.executable, "-c", dies).returncode != 0, "nodes that nobody can ask"
+    asks = "from pathlib import Path; from tinybox.hw.host import Host; from tinybox.hw.libraries import ask_library;"
+    asks += f"print(ask_library(Host(Path('/'), frozenset()), 'amd', ({SLOTS[0]!r},)))"
+    assert inside(rig, sys.executable, "-c", asks) == "{}\n"
+
+
+def test_terminals_can_be_opened(rig: Rig) -> None:
+    script = "import os, pty; print(os.ttyname(pty.openpty()[1]))"
+    assert inside(rig, sys.executable, "-c", script).startswith("/dev/pts/")
+
+
 def test_libudev_lists_the_twins_devices_and_the_machines(rig: Rig) -> None:
     def listed(subsystem: str) -> list[str]:
         return inside(rig, sys.executable, "-c", LIST_DEVICES, subsystem).splitlines()
 
-    cards = [f"/sys/devices/pci0000:00/{slot}" for slot in SLOTS]
+    cards = [folder_of(slot) for slot in SLOTS]
     assert {f"{card}/drm/card{i}" for i, card in enumerate(cards)} <= set(listed("drm"))
     assert {f"{card}/hwmon/hwmon{i}" for i, card in enumerate(cards)} <= set(listed("hwmon"))
     assert set(cards) <= set(listed("pci"))
@@ -208,7 +236,8 @@ def test_the_environment_is_ours_and_the_twins(rig: Rig) -> None:
     pairs = dict(line.split("=", 1) for line in inside(rig, "env", "-0").split("\0") if line)
     assert pairs["SYSTEMD_DEVICE_VERIFY_SYSFS"] == "0"
     assert pairs["HOME"] == rig.environment["HOME"]
-    assert {key: pairs[key] for key in rig.environment if key.startswith("TINYBOX_")}.items() <= rig.environment.items()
+    ours = {key: value for key, value in rig.environment.items() if key.startswith("TINYBOX_")}
+    assert {key: pairs[key] for key in ours} == {**ours, "TINYBOX_LIVE": f"{ours['TINYBOX_LIVE']},udev"}
 
 
 @pytest.mark.parametrize(

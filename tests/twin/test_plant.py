@@ -14,7 +14,7 @@ from tinybox.core.errors import TinyboxError
 from tinybox.replay.demand import Demand
 from tinybox.replay.trace import Row, Trace
 from tinybox.twin.constants import KINDS, GpuPlant, PlantKind, bands_of, load_plant
-from tinybox.twin.faults import check_fault, known_faults
+from tinybox.twin.faults.known import find_fault, known_faults
 from tinybox.twin.gpu import CLOCK_STEP_MHZ, GpuPart, Silicon, speed_of, toward
 from tinybox.twin.overdrive import Overdrive
 from tinybox.twin.plant import PSU_TRIP, SUBSTEP_S, Plant, efficiency, power_factor
@@ -332,7 +332,7 @@ def constants(part: object, prefix: str = "") -> dict[str, float]:
 
 def drawn(kind: PlantKind) -> list[dict[str, float]]:
     """The constants of a plant, once for every card."""
-    parts = ("cpu", "rest", "psu", "line", "breaker")
+    parts = ("cpu", "rest", "psu", "line", "breaker", "noise", "air")
     rest = {key: value for part in parts for key, value in constants(getattr(kind, part), f"{part}.").items()}
     return [rest | constants(gpu, "gpu.") for gpu in kind.gpus]
 
@@ -562,7 +562,8 @@ def test_a_hot_room_makes_everything_hotter(plant: Plant) -> None:
         load_all(one, 0.5)
         one.advance(120.0)
     assert hot.gpus[0].junction_c > plant.gpus[0].junction_c + 4
-    assert hot.inlet_c == pytest.approx(plant.inlet_c + 12, abs=0.5)
+    # Its fans, which follow the processor, turn faster for it.
+    assert hot.inlet_c == pytest.approx(plant.inlet_c + 12, abs=1.0)
 
 
 # Supplies and line
@@ -751,6 +752,6 @@ def test_the_performance_level_low_is_the_lowest_clock(plant: Plant) -> None:
 def test_every_fault_is_known_by_its_id() -> None:
     ids = [fault.id for fault in known_faults(RED)]
     assert len(ids) == len(set(ids))
-    assert all(check_fault(fault_id, RED) == fault_id for fault_id in ids)
+    assert [find_fault(fault_id, RED).id for fault_id in ids] == ids
     with pytest.raises(TinyboxError, match="gpu/9:gone"):
-        check_fault("gpu/9:gone", RED)
+        find_fault("gpu/9:gone", RED)

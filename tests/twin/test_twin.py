@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import psutil
@@ -10,8 +9,6 @@ import pytest
 
 from tests.conftest import Rig, start_twin
 from tinybox.core.box import load_box
-from tinybox.core.config import load_config
-from tinybox.hw.bmc import ipmitool, parse_dcmi_power, parse_sensors
 from tinybox.hw.host import Host
 from tinybox.hw.work import WorkDriver
 
@@ -25,12 +22,6 @@ def gpu_folder(rig: Rig, index: int) -> Path:
 
 def hwmon(rig: Rig, index: int) -> Path:
     return next((gpu_folder(rig, index) / "hwmon").iterdir())
-
-
-def ask_bmc(rig: Rig, *words: str) -> str:
-    config = load_config(Path(rig.environment["TINYBOX_CONFIG"])).bmc
-    done = subprocess.run(ipmitool(config, *words), capture_output=True, text=True, timeout=30, check=True)
-    return done.stdout
 
 
 def test_the_layout_is_the_kernels(shared_twin: Rig) -> None:
@@ -80,38 +71,8 @@ def test_a_stuck_sensor_keeps_its_value_and_an_unreadable_one_has_none(shared_tw
         (hwmon(shared_twin, 4) / "temp2_input").read_text()
     shared_twin.call("twin", "load", "gpu/4", "0")
     shared_twin.call("twin", "fault", "clear")
-    assert json.loads(shared_twin.call("twin", "fault", "list", "--json"))["active"] == []
-
-
-def test_the_bmc_tells_what_the_plant_does(shared_twin: Rig) -> None:
-    def agrees() -> bool:
-        sensors = parse_sensors(ask_bmc(shared_twin, "-c", "sdr", "list"))
-        truth = shared_twin.truth()
-        watts = sensors["PSU1 PIN"] + sensors["PSU2 PIN"]  # 8 W a step each
-        return abs(watts - truth["wall_w"]) <= 10 and abs(sensors["PSU1 VIN"] - truth["line_v"]) <= 1
-
-    def agrees_by_dcmi() -> bool:
-        dcmi_w = parse_dcmi_power(ask_bmc(shared_twin, "dcmi", "power", "reading"))
-        return dcmi_w is not None and abs(dcmi_w - shared_twin.truth()["wall_w"]) <= 5
-
-    # The plant moves between two questions: it is enough that they agree once it stands still.
-    shared_twin.wait_for(agrees)
-    shared_twin.wait_for(agrees_by_dcmi)
-
-
-def test_the_bmc_takes_fan_commands(shared_twin: Rig) -> None:
-    ask_bmc(shared_twin, "raw", "0x3a", "0xd8", *["0x1"] * 16)
-    ask_bmc(shared_twin, "raw", "0x3a", "0xd6", *["0x50"] * 16)
-    shared_twin.wait_for(lambda: parse_sensors(ask_bmc(shared_twin, "-c", "sdr", "list"))["FAN1"] > 2200)
-    ask_bmc(shared_twin, "raw", "0x3a", "0xd8", *["0x0"] * 16)
-    with pytest.raises(subprocess.CalledProcessError):
-        ask_bmc(shared_twin, "raw", "0x3a", "0xd6", *["0x50"] * 16)  # automatic fans take no duty
-
-
-def test_the_password_is_made_for_this_twin_and_kept_from_others(shared_twin: Rig) -> None:
-    password = Path(load_config(Path(shared_twin.environment["TINYBOX_CONFIG"])).bmc.password_file)
-    assert password.stat().st_mode & 0o077 == 0
-    assert len(password.read_text()) >= 16
+    listed = json.loads(shared_twin.call("twin", "fault", "list", "--json"))["faults"]
+    assert [fault["id"] for fault in listed if fault["active"]] == []
 
 
 def root_of(rig: Rig) -> Path:
