@@ -1,4 +1,4 @@
-"""`tinybox-provision`: build the image, run it as a box."""
+"""`tinybox-provision`: build the image, run it as a box, make it an artefact, flash it."""
 
 import os
 import sys
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from provisioning.artefact.cli import inspect, keygen, pack, verify
+from provisioning.flash.cli import flash
 from provisioning.image import REPO, build_image, say_on_stderr
 from tinybox import __version__
 from tinybox.core.errors import TinyboxError
@@ -16,7 +18,7 @@ HELP = {"help_option_names": ["-h", "--help"]}
 @click.group(context_settings=HELP, epilog="Example: 'tinybox-provision image build --profile sim'")
 @click.version_option(__version__, prog_name="tinybox-provision")
 def provision() -> None:
-    """Build a box's image, run it in a virtual machine."""
+    """Build a box's image, run it in a virtual machine, sign it, flash it."""
 
 
 @provision.group(context_settings=HELP)
@@ -53,6 +55,10 @@ def demo(seconds: float | None) -> None:
     from provisioning.demo import demo as show
 
     show(seconds)
+
+
+for command in (keygen, pack, verify, inspect, flash):
+    provision.add_command(command)
 
 
 def main() -> None:

@@ -1,0 +1,166 @@
+"""`tinybox-provision flash` without its words: look, judge, then write. Nothing is asked here."""
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from provisioning.artefact.container import Artefact
+from provisioning.artefact.manifest import Manifest
+from provisioning.artefact.release import SEED_FORMAT
+from provisioning.artefact.source import Source
+from provisioning.esp import esp_offset_bytes, read_from_esp, write_to_esp
+from provisioning.flash.disk import RealDisk
+from provisioning.flash.ends import Ends
+from provisioning.flash.fetch import Fetcher
+from provisioning.flash.job import AGAIN, Event, Job
+from provisioning.flash.pipeline import CPUS, flash
+from provisioning.flash.refusals import check
+from provisioning.flash.target import Target, look
+from tinybox.core.errors import HardwareError, TinyboxError
+from tinybox.core.seed import FILE_NAME
+from tinybox.hw.host import Host
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be written where; nothing has been touched. `same` are targets that hold this image already."""
+
+    artefact: Artefact
+    targets: tuple[Target, ...]
+    same: frozenset[str]
+    seed: str | None = None
+
+    @property
+    def manifest_sha256(self) -> str:
+        """Which artefact it is, for the mark of an unfinished flash."""
+        return hashlib.sha256(self.artefact.head.manifest).hexdigest()
+
+    @property
+    def image(self) -> str:
+        """For people."""
+        release = self.artefact.manifest.release
+        return f"{release.id} {release.version}"
+
+    def is_resumed(self, target: Target) -> bool:
+        """Whether what is there is worth a comparison."""
+        is_marked = target.mark is not None and target.mark.manifest_sha256 == self.manifest_sha256
+        return is_marked or target.device in self.same
+
+
+def make_plan(
+    artefact: Artefact, paths: Sequence[str], host: Host, *, overwrite: Sequence[str] = (), seed: str | None = None
+) -> Plan:
+    """Look at every target and judge it. Raises TinyboxError at what speaks against it; nothing was touched then."""
+    release = artefact.manifest.release
+    if seed is not None and release.seed != SEED_FORMAT:
+        reads = f"seeds of the kind {release.seed}" if release.seed else "no seed"
+        raise TinyboxError(f"the image {release.id} reads {reads}", hint="flash it without a seed")
+    targets = tuple(look(path, host) for path in paths)
+    same = frozenset(target.device for target in targets if _holds(target, artefact.manifest))
+    judged = [(target, target.device in same) for target in targets]
+    check(judged, artefact.manifest.minimum_disk_bytes, release, overwrite)
+    return Plan(artefact, targets, same, seed)
+
+
+def _holds(target: Target, manifest: Manifest) -> bool:
+    """Whether the target begins as the image does, beyond what is the same in every image: an empty beginning."""
+    length = manifest.raw_bytes(0)
+    if target.size_bytes < manifest.size_bytes or not manifest.is_used()[0]:
+        return False
+    try:
+        with Path(target.device).open("rb") as file:
+            return hashlib.sha256(file.read(length)).hexdigest() == manifest.frames[0].raw_sha256
+    except OSError:
+        return False
+
+
+def carry_out(
+    plan: Plan, source: Source, say: Callable[[Event], None], *, is_verified: bool = True
+) -> dict[str, str | None]:
+    """Write every target; its path and what went wrong with it, None where nothing did."""
+    failures: dict[str, str | None] = dict.fromkeys((target.path for target in plan.targets), None)
+    fetcher = Fetcher(source, plan.artefact)
+    with ExitStack() as stack:
+        jobs: dict[str, Job] = {}
+        for target in plan.targets:
+            try:
+                disk = RealDisk(Path(target.device), least_bytes=plan.artefact.manifest.size_bytes)
+                stack.callback(disk.close)
+                if not plan.is_resumed(target) and target.contents:
+                    _wipe(disk)
+            except TinyboxError as error:
+                failures[target.path] = error.message
+                say(Event("failed", target.path, message=error.message))
+                continue
+            jobs[target.path] = Job(
+                disk=disk,
+                fetcher=fetcher,
+                image_sha256=plan.manifest_sha256,
+                image=plan.image,
+                say=_renamed(say, target.path),
+                is_resumed=plan.is_resumed(target),
+                is_verified=is_verified,
+                personalise=None if plan.seed is None else partial(personalise, disk, fetcher.ends, plan.seed),
+                threads=max(1, CPUS // len(plan.targets)),
+            )
+        flash(fetcher, list(jobs.values()))
+        for path, job in jobs.items():
+            if job.failure is not None:
+                failures[path] = job.failure + _kernels_words(job.disk.name)
+                say(Event("failed", path, message=failures[path] or ""))
+    return failures
+
+
+def _renamed(say: Callable[[Event], None], path: str) -> Callable[[Event], None]:
+    """Events name a target as it was asked for."""
+
+    def tell(event: Event) -> None:
+        say(Event(event.event, path, event.phase, event.done_bytes, event.total_bytes, event.message))
+
+    return tell
+
+
+def _wipe(disk: RealDisk) -> None:
+    """Take away what makes the kernel or a firmware see something there, also at the end of the drive."""
+    command = ["wipefs", "--all", "--force", "--quiet", disk.name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode != 0:
+        raise TinyboxError(f"cannot erase what is on {disk.name}: {done.stderr.strip()}")
+
+
+def personalise(disk: RealDisk, ends: Ends, seed: str) -> None:
+    """Put the seed on the ESP and read it again from the medium. Raises TinyboxError when it is not there."""
+    path = Path(disk.name)
+    with NamedTemporaryFile() as layout:  # the partition table is in the first MiB, which is not on the target yet
+        layout.write(ends.first)
+        layout.truncate(max(disk.size_bytes, ends.size_bytes))
+        layout.seek(ends.last_start)
+        layout.write(ends.last)
+        layout.flush()
+        offset = esp_offset_bytes(Path(layout.name))
+    write_to_esp(path, FILE_NAME, seed, offset_bytes=offset)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+    if read_from_esp(path, FILE_NAME, offset_bytes=offset) != seed.encode():
+        raise TinyboxError(f"{disk.name}: the seed does not read back from the ESP", hint=AGAIN)
+
+
+def _kernels_words(device: str) -> str:
+    """What the kernel last said of the drive, where it said that reading or writing failed."""
+    try:
+        lines = Host().run(("dmesg", "--notime")).splitlines()
+    except HardwareError:
+        return ""
+    name = Path(device).name
+    found = [line for line in lines if name in line and ("error" in line or "timeout" in line)]
+    return f"; the kernel: {found[-1].strip()}" if found and device.startswith("/dev/") else ""
