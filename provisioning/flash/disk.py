@@ -35,8 +35,8 @@ class Disk(Protocol):
     def zero(self, offset: int, length: int) -> None:
         """Zeros from here on, at no cost where the device or file system can forget a range."""
 
-    def discard(self) -> None:
-        """Tell an SSD that nothing of it is needed; says nothing about what is read afterwards."""
+    def discard(self, offset: int) -> None:
+        """Tell an SSD that nothing from here on is needed; says nothing about what is read afterwards."""
 
     def flush(self) -> None:
         """On the medium when this returns."""
@@ -93,6 +93,8 @@ class RealDisk:
 
     def zero(self, offset: int, length: int) -> None:
         """See Disk."""
+        if length == 0:
+            return
         if self.is_device and _is_aligned(offset, length):
             fcntl.ioctl(self._cached, BLKZEROOUT, struct.pack("<QQ", offset, length))
             return
@@ -109,11 +111,11 @@ class RealDisk:
             if os.pwrite(self._cached, piece, start) != len(piece):
                 raise OSError(errno.EIO, "zeros were not written whole")
 
-    def discard(self) -> None:
+    def discard(self, offset: int) -> None:
         """See Disk. Where it is not known, nothing happens."""
         if self.is_device:
             try:
-                fcntl.ioctl(self._cached, BLKDISCARD, struct.pack("<QQ", 0, self.size_bytes))
+                fcntl.ioctl(self._cached, BLKDISCARD, struct.pack("<QQ", offset, self.size_bytes - offset))
             except OSError as error:
                 if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY):
                     raise

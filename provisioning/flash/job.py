@@ -62,12 +62,12 @@ class Job:
         """Nothing starts from it any more; what the image leaves empty is empty."""
         self._tell("begin")
         ends = self.fetcher.ends
-        if not self.is_resumed:
-            self.disk.discard()
-        self.disk.zero(0, len(ends.first))
-        if self.disk.size_bytes >= mark.END:
-            self.disk.write(mark.OFFSET, _aligned(mark.mark_bytes(mark.Mark(self.image_sha256, self.image))))
+        block = mark.mark_bytes(mark.Mark(self.image_sha256, self.image))
+        self.disk.write(0, _aligned(block[: self.disk.size_bytes]))
         self.disk.flush()
+        self.disk.zero(mark.LENGTH, max(0, len(ends.first) - mark.LENGTH))
+        if not self.is_resumed and self.disk.size_bytes > mark.LENGTH:
+            self.disk.discard(mark.LENGTH)
         if self.is_resumed:
             self.have = set(self._right_frames(self._middle_frames(), "look"))
             self.done_bytes = sum(self.manifest.raw_bytes(index) for index in self.have)
@@ -92,16 +92,16 @@ class Job:
             self._tell("phase", "personalise")
             self.personalise()
         ends = self.fetcher.ends
-        if ends.last:
-            self._put(ends.last_start, bytes(ends.last))
-        self._put(0, bytes(ends.first))
-        if len(ends.first) < mark.END <= self.disk.size_bytes:
-            self.disk.zero(len(ends.first), mark.END - len(ends.first))
-            self.disk.flush()
+        self._put(ends.last_start, bytes(ends.last))
+        self._put(mark.LENGTH, bytes(ends.first[mark.LENGTH :]))
+        room = min(mark.LENGTH, self.disk.size_bytes)
+        self._put(0, bytes(ends.first[: mark.LENGTH]).ljust(room, b"\0"))
         self._tell("done")
 
     def _put(self, offset: int, data: bytes) -> None:
-        """One end, on the medium and compared when this returns."""
+        """A part of an end, on the medium and compared when this returns."""
+        if not data:
+            return
         self.disk.write(offset, _aligned(data))
         self.disk.flush()
         if self.is_verified:

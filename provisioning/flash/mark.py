@@ -1,15 +1,14 @@
-"""The mark of a flash that is not finished: in the first MiB, which holds nothing else until everything else is there.
+"""The mark of a flash that is not finished: the first block, which nothing else may fill until everything else is there.
 
-It says which artefact was being written, so that the next run goes on; which frames are there already is not noted
+A block of 4 KiB is what drives write whole or not at all, so the last write turns the mark into a partition table. It
+says which artefact was being written, so that the next run goes on; which frames are there already is not noted
 anywhere but read and compared.
 """
 
 import json
 from dataclasses import dataclass
 
-OFFSET = 4096
 LENGTH = 4096
-END = OFFSET + LENGTH
 WORDS = b"tinybox: not bootable, a flash was not finished; 'tinybox-provision flash' goes on with it\n"
 
 

@@ -69,15 +69,19 @@ def make_plan(
 
 
 def _holds(target: Target, manifest: Manifest) -> bool:
-    """Whether the target begins as the image does, beyond what is the same in every image: an empty beginning."""
-    length = manifest.raw_bytes(0)
-    if target.size_bytes < manifest.size_bytes or not manifest.is_used()[0]:
+    """Whether all that the image uses is there already; what differs is mostly seen in the first frames."""
+    if target.size_bytes < manifest.size_bytes:
         return False
     try:
         with Path(target.device).open("rb") as file:
-            return hashlib.sha256(file.read(length)).hexdigest() == manifest.frames[0].raw_sha256
+            for index in (index for index, is_used in enumerate(manifest.is_used()) if is_used):
+                file.seek(index * manifest.frame_bytes)
+                found = hashlib.sha256(file.read(manifest.raw_bytes(index))).hexdigest()
+                if found != manifest.frames[index].raw_sha256:
+                    return False
     except OSError:
         return False
+    return any(manifest.is_used())
 
 
 def carry_out(

@@ -9,7 +9,7 @@ from typing import Any
 
 from provisioning.artefact.release import FILE_NAME
 from provisioning.esp import read_from_esp
-from provisioning.flash.mark import LENGTH, OFFSET, Mark, find_mark
+from provisioning.flash.mark import LENGTH, Mark, find_mark
 from tinybox.core.errors import HardwareError, TinyboxError
 from tinybox.hw.host import Host
 
@@ -169,7 +169,7 @@ def _mark(path: Path) -> Mark | None:
     except OSError as error:
         raise TinyboxError(f"cannot read {path}: {error.strerror}") from None
     try:
-        return find_mark(os.pread(descriptor, LENGTH, OFFSET))
+        return find_mark(os.pread(descriptor, LENGTH, 0))
     except OSError as error:
         raise TinyboxError(f"cannot read {path}: {error.strerror}", hint="the drive may be broken") from None
     finally:
