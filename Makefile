@@ -1,6 +1,6 @@
 # The front door. Each target calls one program; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-long image deb matrix bench lint lock clean
+.PHONY: help setup run demo test test-long image release deb matrix bench lint lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test-long: setup ## the governor on 200 drawn plants, its result into docs/proof
 
 image: setup ## build the image of PROFILE (sim)
 	@.venv/bin/tinybox-provision image build --profile $(or $(PROFILE),sim)
+
+release: setup ## the image of PROFILE (sim) as one signed artefact in dist/ (KEY=secret key)
+	@.venv/bin/tinybox-provision release --profile $(or $(PROFILE),sim) --key $(or $(KEY),release.key)
 
 deb: setup ## build the suite's Debian package into dist/
 	@packaging/build-deb

@@ -1,10 +1,10 @@
-"""`python -m benchmarks [cli] [daemon] [hardware] [noise] [quiet] [governor]`: tables beside the targets."""
+"""`python -m benchmarks [cli] [daemon] [hardware] [noise] [quiet] [flash] [governor]`: tables beside the targets."""
 
 import sys
 from collections.abc import Callable
 from itertools import takewhile
 
-from benchmarks import cli, daemon, hardware, noise, quiet
+from benchmarks import cli, daemon, flash, hardware, noise, quiet
 from benchmarks.governor import command
 
 BENCHMARKS: dict[str, Callable[[], object]] = {
@@ -13,6 +13,7 @@ BENCHMARKS: dict[str, Callable[[], object]] = {
     "hardware": hardware.measure,
     "noise": noise.measure,
     "quiet": quiet.measure,
+    "flash": flash.measure,
     "governor": command.measure,
 }
 

@@ -20,7 +20,7 @@ REPO = Path(__file__).resolve().parent.parent
 # Debian 12, Ubuntu 24.04, Debian 13; control says the same to apt.
 PYTHONS = ("3.11", "3.12", "3.13")
 # The oldest C library among them is 2.36.
-PLATFORMS = ("any", "manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+PLATFORMS = ("any", "manylinux_2_34_x86_64", "manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 # RECORD names files by the folder they were unpacked in, WHEEL one of several Pythons: nobody reads them any more.
 UNPACKING_NOTES = ("RECORD", "WHEEL")
 

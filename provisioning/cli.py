@@ -35,6 +35,21 @@ def build(profile: str, distribution: str | None, out: Path) -> None:
     click.echo(build_image(profile, distribution=distribution, out=out.absolute(), say=say_on_stderr).disk)
 
 
+@provision.command(epilog="Example: 'tinybox-provision release --profile red --key tinybox'")
+@click.option("--profile", default="sim", show_default=True, help="One of image/mkosi.profiles.")
+@click.option("--distribution", type=click.Choice(["ubuntu", "debian"]), help="Ubuntu where its archive answers.")
+@click.option("--key", type=click.Path(path_type=Path), required=True, help="The secret key that 'keygen' made.")
+@click.option("--out", type=click.Path(path_type=Path), default=REPO / "dist", help="Where the artefact goes.")
+def release(profile: str, distribution: str | None, key: Path, out: Path) -> None:
+    """Build the image of a profile and make it a signed artefact with its papers."""
+    from provisioning.artefact.keys import load_secret
+
+    load_secret(key)  # minutes before it is needed
+    image = build_image(profile, distribution=distribution, out=REPO / "build/image", say=say_on_stderr)
+    name = f"tinybox-{profile}-{image.distribution}-{__version__}.tbx"
+    click.get_current_context().invoke(pack, image=image.disk, key=key, unsigned=False, out=out / name, frame_mib=4)
+
+
 @provision.command()
 def run() -> None:
     """Bake the sim image, boot it as a box, show its status, open a shell in it.

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from provisioning.artefact.release import FILE_NAME, ReleaseFile, release_text
 from provisioning.mirror import Mirror, cache_folder, debian_mirror, is_reachable, ubuntu_mirror
 from provisioning.mkosi import mkosi_command, run_mkosi
+from tinybox import __version__
 from tinybox.core.errors import TinyboxError
 
 REPO = Path(__file__).resolve().parent.parent
@@ -69,11 +71,20 @@ def build_image(profile: str, *, distribution: str | None, out: Path, say: Say) 
     usual = "about a minute" if warm else "three to five minutes: the first build fetches everything"
     say(f"building the {profile} image on {mirror.distribution} {mirror.release} ({usual})")
     began_s = time.monotonic()
+    release = release_tree(profile, out / profile / "release")
     run_mkosi(
-        [*mkosi_arguments(profile, mirror, package, out / profile), "--force", "build"],
+        [*mkosi_arguments(profile, mirror, package, out / profile), f"--extra-tree={release}:/", "--force", "build"],
         folder=RECIPE,
         log=out / profile / "build.log",
     )
+    facts = {
+        "commit": last_commit("%H"),
+        "recipe": inputs,
+        "package": hashlib.sha256(package.read_bytes()).hexdigest(),
+        "distribution": mirror.distribution,
+        "release": mirror.release,
+    }
+    image.disk.with_suffix(".inputs.json").write_text(json.dumps(facts, indent=1) + "\n")
     stamp.write_text(inputs)
     say(f"built {image.disk.name} in {time.monotonic() - began_s:.0f} s")
     return image
@@ -120,6 +131,21 @@ def build_package(say: Say) -> Path:
         said = (done.stderr.strip() or "it said nothing").splitlines()[-1]
         raise TinyboxError(f"packaging/build-deb failed: {said}", hint="run it by hand")
     return Path(done.stdout.strip().splitlines()[-1])
+
+
+def last_commit(form: str) -> str:
+    """Of the sources, in one of git's forms: "%H" its name, "%ct" its time in seconds; "0" outside a checkout."""
+    command = ["git", "log", "-1", f"--format={form}"]
+    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False).stdout.strip() or "0"
+
+
+def release_tree(profile: str, folder: Path) -> Path:
+    """A tree with the release file on the ESP. The sequence is the last commit's time: later sources, higher number."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "efi").mkdir(parents=True)
+    release = ReleaseFile("tinybox", __version__, int(last_commit("%ct")), profile)
+    (folder / "efi" / FILE_NAME).write_text(release_text(release))
+    return folder
 
 
 def fingerprint(package: Path, profile: str, distribution: str) -> str:

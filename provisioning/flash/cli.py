@@ -25,6 +25,7 @@ from tinybox.core.errors import TinyboxError
 @click.option("--allow-unsigned", is_flag=True, help="Take an artefact that nobody signed.")
 @click.option("--yes", is_flag=True, help="Do not ask. Overrides no refusal.")
 @click.option("--overwrite", multiple=True, metavar="SERIAL", help="Erase what is on this target. May be repeated.")
+@click.option("--keep", multiple=True, metavar="PARTLABEL", help="Leave this partition as it is. May be repeated.")
 @click.option("--no-verify", is_flag=True, help="Do not read back what was written.")
 @click.option(
     "--seed", type=click.Path(path_type=Path), help="Makes the box yours: name, keys, network (docs/seed.md)."
@@ -32,7 +33,7 @@ from tinybox.core.errors import TinyboxError
 @click.option("--json", "as_json", is_flag=True, help="An event a line on standard output, for scripts.")
 def flash(  # noqa: PLR0913
     artefact: str, targets: tuple[str, ...], *, trust: Path | None, allow_unsigned: bool, yes: bool,
-    overwrite: tuple[str, ...], no_verify: bool, seed: Path | None, as_json: bool,
+    overwrite: tuple[str, ...], keep: tuple[str, ...], no_verify: bool, seed: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Write a signed image to drives or files, and prove it.
 
@@ -55,7 +56,7 @@ def flash(  # noqa: PLR0913
         found = open_artefact(
             source.read, source.size_bytes, key, where=source.name, is_unsigned_allowed=allow_unsigned
         )
-        plan = make_plan(found, targets, Host(), overwrite=overwrite, seed=seed_words)
+        plan = make_plan(found, targets, Host(), overwrite=overwrite, keep=keep, seed=seed_words)
         if not as_json:
             show(plan)
         if not yes:
@@ -86,10 +87,12 @@ def show(plan: Plan) -> None:
         f"{release.id} {release.version}, profile {release.profile}, {manifest.size_bytes / 1e9:.2f} GB, {signed}",
         err=True,
     )
-    for target in plan.targets:
+    for target, kept in zip(plan.targets, plan.kept, strict=True):
         size = f"{target.size_bytes / 1e9:.2f} GB" if target.size_bytes else "new file"
         model = f"{target.model}, " if target.model else ""
         click.echo(f"  {target.path}: {model}serial {target.serial}, {size}; on it: {what_is_on(target)}", err=True)
+        for item in kept:
+            click.echo(f"    '{item.label}' stays, {item.size * 512 / 1e9:.2f} GB", err=True)
         if plan.is_resumed(target):
             click.echo("    holds a part of this image: it is compared, and what is right stays", err=True)
 

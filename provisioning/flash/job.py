@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from provisioning.artefact.manifest import SECTOR_BYTES, Manifest
-from provisioning.flash import mark
 from provisioning.flash.disk import Disk
 from provisioning.flash.ends import end_frames
 from provisioning.flash.fetch import TRIES, Fetcher
+from provisioning.flash.keep import table_with
+from provisioning.flash.mark import LENGTH, Mark, mark_bytes
 from tinybox.core.errors import TinyboxError
 
 ZERO_STEP_BYTES = 2**30
@@ -41,8 +42,7 @@ class Job:
 
     disk: Disk
     fetcher: Fetcher
-    image_sha256: str  # of the manifest
-    image: str  # for people
+    mark: Mark
     say: Callable[[Event], None]
     is_resumed: bool = False
     is_verified: bool = True
@@ -62,12 +62,11 @@ class Job:
         """Nothing starts from it any more; what the image leaves empty is empty."""
         self._tell("begin")
         ends = self.fetcher.ends
-        block = mark.mark_bytes(mark.Mark(self.image_sha256, self.image))
-        self.disk.write(0, _aligned(block[: self.disk.size_bytes]))
+        self.disk.write(0, _aligned(mark_bytes(self.mark)[: self.disk.size_bytes]))
         self.disk.flush()
-        self.disk.zero(mark.LENGTH, max(0, len(ends.first) - mark.LENGTH))
-        if not self.is_resumed and self.disk.size_bytes > mark.LENGTH:
-            self.disk.discard(mark.LENGTH)
+        self.disk.zero(LENGTH, max(0, len(ends.first) - LENGTH))
+        if not self.is_resumed and not self.mark.kept and self.disk.size_bytes > LENGTH:
+            self.disk.discard(LENGTH)
         if self.is_resumed:
             self.have = set(self._right_frames(self._middle_frames(), "look"))
             self.done_bytes = sum(self.manifest.raw_bytes(index) for index in self.have)
@@ -93,9 +92,13 @@ class Job:
             self.personalise()
         ends = self.fetcher.ends
         self._put(ends.last_start, bytes(ends.last))
-        self._put(mark.LENGTH, bytes(ends.first[mark.LENGTH :]))
-        room = min(mark.LENGTH, self.disk.size_bytes)
-        self._put(0, bytes(ends.first[: mark.LENGTH]).ljust(room, b"\0"))
+        first = bytes(ends.first)
+        if self.mark.kept:
+            table = table_with(ends, self.mark.kept, self.disk.size_bytes)
+            self._put(table.tail_offset, table.tail)
+            first = table.first
+        self._put(LENGTH, first[LENGTH:])
+        self._put(0, first[:LENGTH].ljust(min(LENGTH, self.disk.size_bytes), b"\0"))
         self._tell("done")
 
     def _put(self, offset: int, data: bytes) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from provisioning.artefact.manifest import Release
+from provisioning.artefact.manifest import NO_PROFILE, Release
 from provisioning.flash.target import OURS, SYSTEM_MOUNTS, Content, Target
 from tinybox.core.errors import TinyboxError
 
@@ -11,6 +11,7 @@ MEMBERS = ("LVM2_member", "linux_raid_member", "zfs_member", "bcache", "ceph_blu
            "ddf_raid_member", "LVM1_member", "stratis")  # fmt: skip
 TABLES = ("gpt", "dos")
 DRIVES = ("disk", "loop", "file")
+IMAGE_SECTOR_BYTES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +24,15 @@ class Refusal:
     can_be_overwritten: bool = False
 
 
-def judge(target: Target, size_bytes: int, release: Release, *, is_same: bool = False) -> Refusal | None:
+def judge(
+    target: Target, size_bytes: int, release: Release, *, is_same: bool = False, keep: Sequence[str] = ()
+) -> Refusal | None:
     """The first thing that speaks against it. `is_same`: what is on it is this very image already."""
-    about_data = None if is_same else _about_data(target, release)
-    return _about_use(target) or _about_drive(target, size_bytes) or about_data
+    about_data = None if is_same else _about_data(target, release, (*OURS, *keep, *_kept_before(target)))
+    return _about_use(target) or _about_drive(target, size_bytes, release) or about_data
 
 
-def _about_drive(target: Target, size_bytes: int) -> Refusal | None:
+def _about_drive(target: Target, size_bytes: int, release: Release) -> Refusal | None:
     if target.kind not in DRIVES:
         hint = "name the whole drive, by its /dev/disk/by-id path"
         return Refusal("not-a-drive", f"it is no whole drive but a {target.kind}", hint)
@@ -38,7 +41,15 @@ def _about_drive(target: Target, size_bytes: int) -> Refusal | None:
     if target.size_bytes < size_bytes and not (target.kind == "file" and target.size_bytes == 0):
         words = f"it has {target.size_bytes:,} bytes, the image needs {size_bytes:,}"
         return Refusal("too-small", words, "take a larger drive")
+    if target.sector_bytes != IMAGE_SECTOR_BYTES and release.profile != NO_PROFILE:
+        words = f"it has sectors of {target.sector_bytes:,} bytes, and the image's partition table counts in 512"
+        return Refusal("sectors", words, "'nvme format --lbaf' may give it sectors of 512; that erases it")
     return None
+
+
+def _kept_before(target: Target) -> list[str]:
+    """What an unfinished flash was to keep."""
+    return [] if target.mark is None else [item.label for item in target.mark.kept]
 
 
 def _about_use(target: Target) -> Refusal | None:
@@ -55,14 +66,14 @@ def _about_use(target: Target) -> Refusal | None:
     return None
 
 
-def _about_data(target: Target, release: Release) -> Refusal | None:
+def _about_data(target: Target, release: Release, expected: Sequence[str]) -> Refusal | None:
     overwrite = f"save what you need; '--overwrite {target.serial}' then erases it"
-    for content in target.contents:
+    others = [item for item in target.contents if item.partition is None or item.partition not in expected]
+    for content in others:
         if content.kind in MEMBERS:
             return Refusal("member", f"it holds {_words(content)}", overwrite, can_be_overwritten=True)
-    for content in target.contents:
-        is_foreign = content.kind not in TABLES if content.partition is None else content.partition not in OURS
-        if is_foreign:
+    for content in others:
+        if content.partition is not None or content.kind not in TABLES:
             return Refusal("foreign", f"it holds {_words(content)}", overwrite, can_be_overwritten=True)
     if target.sequence is not None and target.sequence > release.sequence:
         words = f"it holds a later release (sequence {target.sequence}) than this artefact's ({release.sequence})"
@@ -78,7 +89,13 @@ def _words(item: Content) -> str:
     return f"a partition{name} with {item.kind}{label}" if item.kind else f"a partition{name}"
 
 
-def check(targets: Sequence[tuple[Target, bool]], size_bytes: int, release: Release, overwrite: Sequence[str]) -> None:
+def check(
+    targets: Sequence[tuple[Target, bool]],
+    size_bytes: int,
+    release: Release,
+    overwrite: Sequence[str],
+    keep: Sequence[str] = (),
+) -> None:
     """All targets, each with whether it holds this image already. Raises TinyboxError at the first refusal; then no
     target is touched.
     """
@@ -94,7 +111,7 @@ def check(targets: Sequence[tuple[Target, bool]], size_bytes: int, release: Rele
             many = "more than one" if serial in serials else "no"
             raise TinyboxError(f"--overwrite {serial} names {many} target", hint=hint)
     for target, is_same in targets:
-        refusal = judge(target, size_bytes, release, is_same=is_same)
+        refusal = judge(target, size_bytes, release, is_same=is_same, keep=keep)
         if refusal is not None and not (refusal.can_be_overwritten and target.serial in overwrite):
             raise TinyboxError(f"{target.path} is refused: {refusal.words}", hint=refusal.hint)
 

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from provisioning.artefact.container import Artefact
 from provisioning.artefact.manifest import Manifest
@@ -19,6 +18,8 @@ from provisioning.flash.disk import RealDisk
 from provisioning.flash.ends import Ends
 from provisioning.flash.fetch import Fetcher
 from provisioning.flash.job import AGAIN, Event, Job
+from provisioning.flash.keep import check_kept, find_kept, layout
+from provisioning.flash.mark import Kept, Mark
 from provisioning.flash.pipeline import CPUS, flash
 from provisioning.flash.refusals import check
 from provisioning.flash.target import Target, look
@@ -34,6 +35,7 @@ class Plan:
     artefact: Artefact
     targets: tuple[Target, ...]
     same: frozenset[str]
+    kept: tuple[tuple[Kept, ...], ...]  # of each target
     seed: str | None = None
 
     @property
@@ -54,7 +56,13 @@ class Plan:
 
 
 def make_plan(
-    artefact: Artefact, paths: Sequence[str], host: Host, *, overwrite: Sequence[str] = (), seed: str | None = None
+    artefact: Artefact,
+    paths: Sequence[str],
+    host: Host,
+    *,
+    overwrite: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    seed: str | None = None,
 ) -> Plan:
     """Look at every target and judge it. Raises TinyboxError at what speaks against it; nothing was touched then."""
     release = artefact.manifest.release
@@ -64,8 +72,18 @@ def make_plan(
     targets = tuple(look(path, host) for path in paths)
     same = frozenset(target.device for target in targets if _holds(target, artefact.manifest))
     judged = [(target, target.device in same) for target in targets]
-    check(judged, artefact.manifest.minimum_disk_bytes, release, overwrite)
-    return Plan(artefact, targets, same, seed)
+    check(judged, artefact.manifest.minimum_disk_bytes, release, overwrite, keep)
+    kept = tuple(_kept(target, keep, overwrite, host) for target in targets)
+    for target, items in zip(targets, kept, strict=True):
+        check_kept(target.path, items, artefact.manifest.size_bytes)
+    return Plan(artefact, targets, same, kept, seed)
+
+
+def _kept(target: Target, keep: Sequence[str], overwrite: Sequence[str], host: Host) -> tuple[Kept, ...]:
+    """What was asked for; of an unfinished flash what that one kept, for its table is gone."""
+    if target.mark is not None and target.mark.kept and target.serial not in overwrite:
+        return target.mark.kept
+    return find_kept(target.device, keep, host)
 
 
 def _holds(target: Target, manifest: Manifest) -> bool:
@@ -92,11 +110,11 @@ def carry_out(
     fetcher = Fetcher(source, plan.artefact)
     with ExitStack() as stack:
         jobs: dict[str, Job] = {}
-        for target in plan.targets:
+        for target, kept in zip(plan.targets, plan.kept, strict=True):
             try:
                 disk = RealDisk(Path(target.device), least_bytes=plan.artefact.manifest.size_bytes)
                 stack.callback(disk.close)
-                if not plan.is_resumed(target) and target.contents:
+                if not plan.is_resumed(target) and target.contents and not kept:
                     _wipe(disk)
             except TinyboxError as error:
                 failures[target.path] = error.message
@@ -105,8 +123,7 @@ def carry_out(
             jobs[target.path] = Job(
                 disk=disk,
                 fetcher=fetcher,
-                image_sha256=plan.manifest_sha256,
-                image=plan.image,
+                mark=Mark(plan.manifest_sha256, plan.image, kept),
                 say=_renamed(say, target.path),
                 is_resumed=plan.is_resumed(target),
                 is_verified=is_verified,
@@ -141,13 +158,8 @@ def _wipe(disk: RealDisk) -> None:
 def personalise(disk: RealDisk, ends: Ends, seed: str) -> None:
     """Put the seed on the ESP and read it again from the medium. Raises TinyboxError when it is not there."""
     path = Path(disk.name)
-    with NamedTemporaryFile() as layout:  # the partition table is in the first MiB, which is not on the target yet
-        layout.write(ends.first)
-        layout.truncate(max(disk.size_bytes, ends.size_bytes))
-        layout.seek(ends.last_start)
-        layout.write(ends.last)
-        layout.flush()
-        offset = esp_offset_bytes(Path(layout.name))
+    with layout(ends, disk.size_bytes) as table:  # the partition table is in the first MiB, which is not there yet
+        offset = esp_offset_bytes(table)
     write_to_esp(path, FILE_NAME, seed, offset_bytes=offset)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

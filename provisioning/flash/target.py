@@ -13,7 +13,7 @@ from provisioning.flash.mark import LENGTH, Mark, find_mark
 from tinybox.core.errors import HardwareError, TinyboxError
 from tinybox.hw.host import Host
 
-COLUMNS = "PATH,TYPE,SIZE,RO,MODEL,SERIAL,WWN,MOUNTPOINTS"
+COLUMNS = "PATH,TYPE,SIZE,RO,MODEL,SERIAL,WWN,MOUNTPOINTS,LOG-SEC"
 OURS = ("tinybox-esp", "tinybox-root")
 SYSTEM_MOUNTS = ("/", "/boot", "/boot/efi", "/efi", "/usr", "/var", "/home", "[SWAP]")
 LONG_S = 60.0
@@ -46,6 +46,7 @@ class Target:
     contents: tuple[Content, ...] = ()
     mark: Mark | None = None
     sequence: int | None = None  # of the tinybox image that is on it
+    sector_bytes: int = 512  # what its partition table counts in
 
     @property
     def is_ours(self) -> bool:
@@ -117,6 +118,7 @@ def _look_at_device(path: str, resolved: Path, host: Host) -> Target:
         contents=contents,
         mark=_mark(resolved),
         sequence=_sequence(resolved, contents),
+        sector_bytes=int(tree.get("log-sec") or 512),
     )
 
 

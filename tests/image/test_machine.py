@@ -15,10 +15,14 @@ from typing import Any
 
 import pytest
 
+from provisioning.flash.mark import LENGTH, find_mark
 from provisioning.image import REPO, Image, build_package, say_on_stderr
 from provisioning.run import READY
-from provisioning.vm import Machine, wait_until
+from provisioning.vm import BOOT_DRIVE_BYTES, Machine, wait_until
+from tests.image.conftest import Signed
+from tests.provisioning.artefacts import PROVISION
 from tinybox.core.errors import TinyboxError
+from tinybox.core.seed import Seed, seed_text
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(1500)]  # the first builds and boots
 READY_S, WEDGED_S = 600.0, 300.0
@@ -34,15 +38,37 @@ KEPT = "what was here before the reboot"
 
 
 @pytest.fixture(scope="module")
-def machine(image: Image) -> Iterator[Machine]:
+def machine(image: Image, artefact: Signed) -> Iterator[Machine]:
     machine = Machine(REPO / "build/test-machine", image)
     machine.prepare()
+    flash_in_two_goes(machine, artefact)
     machine.start(firmware=True)
     try:
         boot(machine)
         yield machine
     finally:
         machine.kill()
+
+
+def flash_in_two_goes(machine: Machine, artefact: Signed) -> None:
+    """The boot drive as an owner's: flashed by the command, which was killed in the middle and run again."""
+    seed = machine.folder / "seed.toml"
+    seed.write_text(seed_text(Seed(hostname="tinybox-sim", ssh_authorized_keys=(machine.public_key,))))
+    machine.disk.write_bytes(b"")
+    os.truncate(machine.disk, BOOT_DRIVE_BYTES)
+    command = [PROVISION, "flash", artefact.path, machine.disk, "--trust", artefact.public, "--seed", seed]
+    with subprocess.Popen([*command, "--yes", "--json"], stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        for line in first.stdout:
+            event = json.loads(line)
+            if event.get("phase") == "write" and event["done_bytes"] > event["total_bytes"] * 0.6:
+                break
+        first.kill()
+    with machine.disk.open("rb") as file:
+        assert find_mark(file.read(LENGTH)) is not None
+    again = subprocess.run([*command, "--yes"], capture_output=True, text=True, timeout=300, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "an unfinished flash of tinybox" in again.stderr
 
 
 def boot(machine: Machine) -> None:

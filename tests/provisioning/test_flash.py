@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import pty
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -315,14 +314,22 @@ def test_a_target_that_runs_full_fails_alone(made: Made, loop: Path, tmp_path: P
         assert holds(loop, made)
 
 
+def kill_when_marked(running: subprocess.Popen[bytes], target: Path) -> None:
+    """In the middle: its server stands still, its first writes are there."""
+    deadline_s = time.monotonic() + 60
+    while find_mark(target.read_bytes()[:LENGTH]) is None:
+        assert running.poll() is None and time.monotonic() < deadline_s
+        time.sleep(0.05)
+    time.sleep(0.5)
+    running.kill()
+    running.wait(30)
+
+
 def test_a_flash_that_was_killed_says_so_and_goes_on(made: Made, loop: Path, tmp_path: Path) -> None:
     with Server(made.artefact.read_bytes(), stall_at=made.artefact.stat().st_size * 2 // 3) as server:
         command = [PROVISION, "flash", server.url, loop, "--trust", made.public, "--yes"]
         running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        server.stalled.wait(60)
-        time.sleep(1.0)
-        running.send_signal(signal.SIGKILL)
-        running.wait(30)
+        kill_when_marked(running, loop)
     assert not starts(loop)
     said = flash(made, loop, options=("--yes", "--json"))
     assert said.returncode == 0, said.stderr
