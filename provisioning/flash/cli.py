@@ -30,10 +30,12 @@ from tinybox.core.errors import TinyboxError
 @click.option(
     "--seed", type=click.Path(path_type=Path), help="Makes the box yours: name, keys, network (docs/seed.md)."
 )
+@click.option("--user-data", type=click.Path(path_type=Path), help="The same out of a cloud-init user-data file.")
 @click.option("--json", "as_json", is_flag=True, help="An event a line on standard output, for scripts.")
 def flash(  # noqa: PLR0913
     artefact: str, targets: tuple[str, ...], *, trust: Path | None, allow_unsigned: bool, yes: bool,
-    overwrite: tuple[str, ...], keep: tuple[str, ...], no_verify: bool, seed: Path | None, as_json: bool,
+    overwrite: tuple[str, ...], keep: tuple[str, ...], no_verify: bool, seed: Path | None,
+    user_data: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Write a signed image to drives or files, and prove it.
 
@@ -51,7 +53,7 @@ def flash(  # noqa: PLR0913
         hint = "'--trust KEY.pub' names the key of whoever made the artefact"
         raise TinyboxError("nobody's signature is trusted", hint=hint)
     key = None if trust is None else load_public(trust)
-    seed_words = None if seed is None else read_seed_file(seed)
+    seed_words = read_seeds(seed, user_data)
     with closing(open_source(artefact)) as source:
         found = open_artefact(
             source.read, source.size_bytes, key, where=source.name, is_unsigned_allowed=allow_unsigned
@@ -66,15 +68,26 @@ def flash(  # noqa: PLR0913
     report(failures, is_verified=not no_verify, as_json=as_json)
 
 
-def read_seed_file(path: Path) -> str:
-    """The text of a seed that is good. Raises TinyboxError."""
-    from tinybox.core.seed import parse_seed
+def read_seeds(seed: Path | None, user_data: Path | None) -> str | None:
+    """The text of a seed that is good; what user-data says that a seed cannot is told. Raises TinyboxError."""
+    from provisioning.userdata import import_user_data
+    from tinybox.core.seed import parse_seed, seed_text
 
+    if seed is not None and user_data is not None:
+        raise TinyboxError("there is a seed and a user-data file", hint="give one of them")
+    path = seed or user_data
+    if path is None:
+        return None
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise TinyboxError(f"cannot read {path}: {why}", hint="see docs/seed.md") from None
+    if user_data is not None:
+        found, left = import_user_data(text, where=str(path))
+        text = seed_text(found)
+        if left:
+            click.echo(f"{path}: a seed does not know, and the box will not do: {', '.join(left)}", err=True)
     parse_seed(text, where=str(path))
     return text
 
