@@ -12,11 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from provisioning.demo import twin_environment
 
 BIN = Path(sys.executable).parent
 PATIENCE_S = 30.0
+
+# A run that decides whether something lands tries the same cases each time; everybody else's look for new ones.
+settings.register_profile("decides", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("decides")
 
 
 @dataclass(slots=True)

@@ -116,6 +116,11 @@ def test_a_meter_that_cannot_be_true_does_not_count_and_it_is_said(looking: Look
     assert "cannot be true: it does not count" in words(wall)
 
 
+def test_a_supply_that_says_next_to_nothing_is_the_one_that_is_far_off(looking: Looking) -> None:
+    wall = looking.look(IDLE_W, seconds=2, psus=supplies(5e-324, 120.0))
+    assert "a supply that says 0 W is far from the others" in words(wall)
+
+
 def test_a_meter_that_says_the_same_to_the_digit_while_the_load_moved_is_stuck(looking: Looking) -> None:
     looking.look(400.0, seconds=20)
     wall = looking.look(1400.0, seconds=4, psus=supplies(200.0, 700.0))

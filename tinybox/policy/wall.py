@@ -224,7 +224,7 @@ def _psu_sum_w(
             alerts.append(Alert(psu.id, Severity.WARNING, f"{meter.watts:.0f} W cannot be true: it does not count"))
     if len(good) > 1 and max(good) > APART * min(good):
         share_w = parts_w / len(good)
-        liar = max(good, key=lambda watts: abs(math.log(watts / share_w)))
+        liar = max(good, key=lambda watts: max(watts / share_w, share_w / watts))
         alerts.append(Alert("power", Severity.WARNING, f"a supply that says {liar:.0f} W is far from the others"))
         return None
     return sum(good) if len(good) >= box.psu.count else None
