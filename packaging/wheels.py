@@ -28,6 +28,7 @@ UNPACKING_NOTES = ("RECORD", "WHEEL")
 def main() -> None:
     """Fetch, merge, strip."""
     target = Path(sys.argv[1])
+    target.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as work:
         for python in PYTHONS:
             fresh = Path(work, python)

@@ -205,7 +205,7 @@ NUMBERS = st.one_of(
 CLOCKS = st.one_of(st.none(), st.integers(-(10**9), 10**9), st.sampled_from([0, -1, 500, 2965]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     looks=st.lists(
         st.tuples(
