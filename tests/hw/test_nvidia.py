@@ -117,6 +117,13 @@ def test_what_a_driver_lacks_is_left_out_without_a_word(shown: Shown, key: str) 
     assert gpu.power_w is not None
 
 
+def test_a_card_that_the_case_cools_has_no_fans_and_no_trouble_with_them(shown: Shown) -> None:
+    shown.file("/fans").write_text("0\n")
+    shown.file("/fan_pct").unlink()
+    gpu, faults = shown.card.read(0.0)
+    assert (gpu.fan_rpm, gpu.fan_lever, faults) == (None, None, ())
+
+
 def test_a_card_without_a_meter_says_so(shown: Shown) -> None:
     for key in ("power_mw", "power_mean_mw"):
         shown.file(f"/{key}").unlink()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tinybox.core.box import load_box
 from tinybox.core.snapshot import Aer, PcieLink
 from tinybox.hw.host import Host
-from tinybox.hw.pcie import read_links
+from tinybox.hw.pcie import graphics_cards, read_links
 from tinybox.twin.constants import load_plant
 from tinybox.twin.faults.known import begin_fault
 from tinybox.twin.plant import Plant
@@ -109,3 +109,19 @@ def test_the_twin_counts_at_the_port_what_the_card_sends_damaged(tmp_path: Path)
     assert [link.port_aer.correctable for link in links if link.port_aer] == [0, 0, 40, 0, 0, 0]
     assert [link.width for link in links] == [16, 16, 8, 16, 16, 16]
     assert [link.bar_bytes for link in links] == [2**35, 2**35, 2**28, 2**35, 2**35, 2**35]
+
+
+def test_cards_are_known_by_their_class_with_and_without_a_screen(tmp_path: Path) -> None:
+    shown = {
+        "0000:03:00.0": "0x030000",
+        "0000:04:00.0": "0x030200",
+        "0000:05:00.0": "0x038000",
+        "0000:06:00.0": "0x040300",
+    }
+    for address, code in shown.items():
+        folder = tmp_path / "sys/bus/pci/devices" / address
+        folder.mkdir(parents=True)
+        for name, text in (("class", code), ("vendor", "0x10de"), ("device", "0x2330")):
+            (folder / name).write_text(f"{text}\n")
+    found = graphics_cards(Host(tmp_path), {})
+    assert [card.address for card in found] == ["0000:03:00.0", "0000:04:00.0", "0000:05:00.0"]

@@ -21,6 +21,7 @@ HELD_BACK = (  # bits of the clock event reasons that cost speed, in our words
     (0x80, "power-brake"),
 )
 HW_SLOWDOWN, BRAKE, HEAT = 0x8, 0x80, 0x20 | 0x40
+OF_FANS = ("nvmlDeviceGetFanSpeed", "nvmlDeviceGetFanSpeedRPM", "nvmlDeviceGetMinMaxFanSpeed")
 GTS = {1: 2.5, 2: 5.0, 3: 8.0, 4: 16.0, 5: 32.0, 6: 64.0}  # of PCIe, by generation
 
 
@@ -254,7 +255,9 @@ class NvmlCard:
         return {"fan_told_pct": told_pct, "fan_least_pct": range_pct[0]}
 
     def _facts(self, nvml: Any, troubles: list[str]) -> dict[str, Any]:
-        """What does not change while the driver is loaded."""
+        """What does not change while the driver is loaded. A card that others cool has no fan to ask for."""
+        if self._ask(nvml, "nvmlDeviceGetNumFans", [], "") == 0:
+            self._absent.update(OF_FANS)
         least_most = self._ask(nvml, "nvmlDeviceGetPowerManagementLimitConstraints", troubles, "range of caps")
         default_mw = self._ask(nvml, "nvmlDeviceGetPowerManagementDefaultLimit", troubles, "default cap")
         slowdown_c = self._ask(

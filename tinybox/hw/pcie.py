@@ -13,7 +13,7 @@ from tinybox.hw.host import AbsentError, Attribute, Host
 
 T = TypeVar("T", int, float)
 DEVICES = "sys/bus/pci/devices"
-DISPLAY_CLASSES = ("0x0300", "0x0380")  # VGA controller, other display controller
+DISPLAY_CLASSES = ("0x0300", "0x0302", "0x0380")  # with a screen, without one (NVIDIA's H100), neither said
 ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 SUSPENDED = ("suspended", "suspending")
 MEMORY = 0x200  # <linux/ioport.h>, IORESOURCE_MEM

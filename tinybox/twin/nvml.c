@@ -308,7 +308,8 @@ result nvmlDeviceGetFanSpeed_v2(card *gpu, unsigned fan, unsigned *percent)
 typedef struct { unsigned version, fan, speed; } fan_speed;
 result nvmlDeviceGetFanSpeedRPM(card *gpu, fan_speed *info)
 {
-    return info->version >> 24 == 1 ? whole_of(gpu, "fan_rpm", &info->speed) : BAD_VERSION;
+    result answer = info->version >> 24 == 1 ? fan_of(gpu, info->fan) : BAD_VERSION;
+    return answer == OK ? whole_of(gpu, "fan_rpm", &info->speed) : answer;
 }
 
 result nvmlDeviceGetTemperature(card *gpu, int sensor, unsigned *value)
