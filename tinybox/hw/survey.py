@@ -16,7 +16,8 @@ from tinybox.hw.nvme import CONTROLLER, NVME
 from tinybox.hw.pcie import DEVICES, VENDORS, graphics_cards, link_gts
 from tinybox.hw.psu import PsuDriver
 
-PROCESSOR_GRAPHICS = "0000:00:"  # the root bus: inside the processor, no card
+# Intel's on the root bus is inside the processor, no card. Others' lie there where a virtual machine is handed a card.
+PROCESSOR_GRAPHICS = ("8086", "0000:00:")
 CLOCK = re.compile(r"(\d+)\s*M[hH]z")
 
 
@@ -59,7 +60,9 @@ class Found:
 
 def survey(host: Host, bmc: BmcConfig) -> Found:
     """Everything that can be found without asking anybody. A sleeping card is woken."""
-    cards = [card for card in graphics_cards(host, {}) if not card.address.startswith(PROCESSOR_GRAPHICS)]
+    maker, bus = PROCESSOR_GRAPHICS
+    found = graphics_cards(host, {})
+    cards = [card for card in found if not (card.pci_id.startswith(maker) and card.address.startswith(bus))]
     psus = PsuDriver(host, 1)
     supplies, _ = psus.read(0.0)
     psus.close()
