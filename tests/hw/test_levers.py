@@ -68,17 +68,18 @@ def test_without_overdrive_the_kernel_parameter_is_named(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("vendor", "lever", "have", "words"),
+    ("changes", "have", "words"),
     [
-        ("nvidia", FanLever.SPEED, Have.OK, "watched"),
-        ("nvidia", None, Have.MISSING, "525"),
-        ("intel", None, Have.STATE, "takes watts instead"),
+        ({"vendor": "nvidia", "fan_lever": FanLever.SPEED}, Have.OK, "watched"),
+        ({"vendor": "nvidia", "fan_lever": None, "fan_rpm": 840.0}, Have.MISSING, "525"),
+        ({"vendor": "nvidia", "fan_lever": None, "fan_rpm": None}, Have.STATE, "no fan of its own"),
+        ({"vendor": "intel", "fan_lever": None}, Have.STATE, "takes watts instead"),
     ],
 )
 def test_what_can_be_done_about_each_makers_fans(
-    root: Path, vendor: str, lever: FanLever | None, have: Have, words: str
+    root: Path, changes: dict[str, object], have: Have, words: str
 ) -> None:
-    found = levers_of(replace(WHOLE, vendor=vendor, fan_lever=lever), root)["gpu/0", "fan"]
+    found = levers_of(replace(WHOLE, **changes), root)["gpu/0", "fan"]  # type: ignore[arg-type]
     assert found.have is have and words in f"{found.words} {found.remedy}"
 
 

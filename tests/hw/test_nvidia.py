@@ -124,6 +124,13 @@ def test_a_card_that_the_case_cools_has_no_fans_and_no_trouble_with_them(shown: 
     assert (gpu.fan_rpm, gpu.fan_lever, faults) == (None, None, ())
 
 
+def test_memory_that_the_driver_keeps_for_itself_is_not_in_use(shown: Shown) -> None:
+    whole_bytes = int(shown.file("/memory_used_bytes").read_text())
+    shown.file("/memory_used_bytes").with_name("memory_reserved_bytes").write_text("200000000\n")
+    shown.file("/memory_used_bytes").write_text(f"{whole_bytes + 200_000_000}\n")
+    assert shown.card.read(0.0)[0].vram_used_bytes == whole_bytes
+
+
 def test_a_card_without_a_meter_says_so(shown: Shown) -> None:
     for key in ("power_mw", "power_mean_mw"):
         shown.file(f"/{key}").unlink()

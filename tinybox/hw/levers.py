@@ -115,6 +115,8 @@ def _fan(host: Host, gpu: Gpu) -> Lever:
         return Lever(gpu.id, "fan", Have.OK, "it turns as it is told, and its heat is watched meanwhile")
     if gpu.vendor == "intel":
         return Lever(gpu.id, "fan", Have.STATE, "its firmware alone decides: a level of noise takes watts instead")
+    if gpu.vendor == "nvidia" and gpu.fan_rpm is None and gpu.fan_pct is None:
+        return Lever(gpu.id, "fan", Have.STATE, "it has no fan of its own: the case cools it")
     if gpu.vendor == "nvidia":
         words = "its driver does not tell what its fans take: its firmware alone decides"
         return Lever(gpu.id, "fan", Have.MISSING, words, "NVIDIA's driver 525 or newer")

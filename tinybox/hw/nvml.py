@@ -178,9 +178,12 @@ class NvmlCard:
             self._calm = self._slow(nvml, calm_troubles) | {"troubles": calm_troubles}
         return {**self._calm, **told, "troubles": [*troubles, *self._calm["troubles"]]}
 
-    def _ask(self, nvml: Any, name: str, troubles: list[str], words: str, *arguments: Any) -> Any:
-        """One function's answer; None where the driver or the card lacks it, or fails."""
-        if name in self._absent:
+    def _ask(
+        self, nvml: Any, name: str, troubles: list[str], words: str, *arguments: Any, form: str | None = None
+    ) -> Any:
+        """One function's answer; None where the driver or the card lacks it (this `form` of it), or fails."""
+        asked = form or name
+        if asked in self._absent:
             return None
         try:
             return getattr(nvml, name)(self._handle, *arguments)
@@ -189,7 +192,7 @@ class NvmlCard:
             if code == nvml.NVML_ERROR_GPU_IS_LOST:
                 raise
             if code in (nvml.NVML_ERROR_FUNCTION_NOT_FOUND, nvml.NVML_ERROR_NOT_SUPPORTED):
-                self._absent.add(name)
+                self._absent.add(asked)
             else:
                 troubles.append(f"{words} unreadable: NVML: {str(error).lower()}")
             return None
@@ -228,7 +231,7 @@ class NvmlCard:
         if not self._once:
             self._once = self._facts(nvml, troubles)
         limit_mw = self._ask(nvml, "nvmlDeviceGetPowerManagementLimit", troubles, "power cap")
-        memory = self._ask(nvml, "nvmlDeviceGetMemoryInfo", troubles, "VRAM in use")
+        memory = self._memory(nvml, troubles)
         generation = self._ask(nvml, "nvmlDeviceGetCurrPcieLinkGeneration", troubles, "link speed")
         return {
             **self._once,
@@ -243,6 +246,12 @@ class NvmlCard:
             "link_width": self._ask(nvml, "nvmlDeviceGetCurrPcieLinkWidth", troubles, "link width"),
             "ecc": self._ecc(nvml),
         }
+
+    def _memory(self, nvml: Any, troubles: list[str]) -> Any:
+        """Without what the driver keeps for itself (500 MB of an H100), where it tells that apart: since 510."""
+        name = "nvmlDeviceGetMemoryInfo"
+        found = self._ask(nvml, name, [], "", nvml.nvmlMemory_v2, form="nvmlDeviceGetMemoryInfo_v2")
+        return self._ask(nvml, name, troubles, "VRAM in use") if found is None else found
 
     def _fan_plan(self, nvml: Any) -> dict[str, Any]:
         """What its fans were told, percent, and the least that they take; nothing on drivers that do not tell."""

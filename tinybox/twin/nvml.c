@@ -391,9 +391,13 @@ result nvmlDeviceGetMemoryInfo_v2(card *gpu, memory_v2 *memory)
 {
     memory_v1 plain;
     result answer = memory->version >> 24 == 2 ? nvmlDeviceGetMemoryInfo(gpu, &plain) : BAD_VERSION;
+    long long reserved;
     if (answer != OK)
         return answer;
-    memory->total = plain.total, memory->reserved = 0, memory->free = plain.free, memory->used = plain.used;
+    if (number_of(gpu, "memory_reserved_bytes", &reserved) != OK)
+        reserved = 0;
+    memory->total = plain.total, memory->reserved = (uint64_t)reserved;
+    memory->free = plain.free, memory->used = plain.used - (uint64_t)reserved;
     return OK;
 }
 typedef struct { uint64_t total, free, used; } bar1_memory;
