@@ -50,6 +50,8 @@ def pack(image: Path, *, key: Path | None, unsigned: bool, out: Path, frame_mib:
     if not image.exists():
         raise TinyboxError(f"there is no {image}", hint="'make image' builds one")
     secret = None if key is None else load_secret(key)
+    if key is not None and out.exists() and out.samefile(key):
+        raise TinyboxError(f"{out} is the key itself", hint="name another file for the artefact")
     with _bar("packing") as tell:
         manifest = pack_image(image, release_of(image), secret, out, frame_bytes=frame_mib * MIB, progress=tell)
     papers = write_papers(image, out, manifest, secret)

@@ -32,6 +32,8 @@ def pack(
     progress: Progress = lambda _done, _all: None,
 ) -> Manifest:  # fmt: skip
     """Write the artefact, unsigned without a key; it appears whole or not at all. Raises TinyboxError."""
+    if out.exists() and out.samefile(image):
+        raise TinyboxError(f"{out} is the image itself", hint="name another file for the artefact")
     try:
         size_bytes = _size(image)
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -63,8 +63,12 @@ def flash(  # noqa: PLR0913
             show(plan)
         if not yes:
             ask(plan.targets)
-        with JsonLines() if as_json else Bars() as teller:
-            failures = carry_out(plan, source, teller.say, is_verified=not no_verify)
+        try:
+            with JsonLines() if as_json else Bars() as teller:
+                failures = carry_out(plan, source, teller.say, is_verified=not no_verify)
+        except KeyboardInterrupt:
+            click.echo("\ninterrupted: run the same command again, it goes on where this one ended", err=True)
+            sys.exit(130)
     report(failures, is_verified=not no_verify, as_json=as_json)
 
 
@@ -129,8 +133,6 @@ def report(failures: dict[str, str | None], *, is_verified: bool, as_json: bool)
         if path not in bad and not as_json:
             click.echo(f"{path}: whole" + (" and read back" if is_verified else ", not read back"))
     for path, words in bad.items():
-        click.echo(
-            f"tinybox-provision: {words}\n  {path} does not start; run the same command again to go on", err=True
-        )
+        click.echo(f"tinybox-provision: {path}: {words}\n  mend that and run the same command again", err=True)
     if bad:
         sys.exit(1)

@@ -19,6 +19,7 @@ class Fetcher:
         self._source = source
         self._artefact = artefact
         self._lock = threading.Lock()
+        self.stopped = threading.Event()  # nobody goes on: the flash was interrupted
         self.manifest = artefact.manifest
         self.ends = Ends(artefact.manifest.size_bytes)
 

@@ -71,6 +71,8 @@ class Job:
             self.have = set(self._right_frames(self._middle_frames(), "look"))
             self.done_bytes = sum(self.manifest.raw_bytes(index) for index in self.have)
         for offset, length in self._empty_ranges():
+            if self.fetcher.stopped.is_set():
+                raise TinyboxError("interrupted", hint=AGAIN)
             self.disk.zero(offset, length)
             self._progress("write", length)
 
@@ -161,7 +163,9 @@ class Job:
                     yield index
 
     def _sha256(self, index: int) -> str:
-        """Of what the target holds of a frame, its ends thought to be there already."""
+        """Of what the target holds of a frame, its ends thought to be there already. Raises when stopped."""
+        if self.fetcher.stopped.is_set():
+            raise TinyboxError("interrupted", hint=AGAIN)
         offset, length = index * self.manifest.frame_bytes, self.manifest.raw_bytes(index)
         found = self._buffer(length)
         self.disk.read_into(offset, found)

@@ -6,6 +6,7 @@ target has it, so memory is the slots' and no more. A target that fails no longe
 
 import mmap
 import os
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -48,14 +49,15 @@ Inbox = SimpleQueue[tuple[int, Slot] | None]
 
 
 def flash(fetcher: Fetcher, jobs: Sequence[Job]) -> None:
-    """Write all targets; what went wrong is in each job's `failure`. Raises nothing else but for an interruption."""
-    stop = threading.Event()
+    """Write all targets; what went wrong is in each job's `failure`. Whatever else ends it, an interruption say, ends
+    every thread before it is raised.
+    """
     try:
         _each(jobs, lambda job: job.begin())
-        _write(fetcher, [job for job in jobs if job.failure is None], stop)
+        _write(fetcher, [job for job in jobs if job.failure is None])
         _each([job for job in jobs if job.failure is None], lambda job: job.finish())
     finally:
-        stop.set()
+        fetcher.stopped.set()
 
 
 def _each(jobs: Sequence[Job], step: Callable[[Job], None]) -> None:
@@ -63,8 +65,12 @@ def _each(jobs: Sequence[Job], step: Callable[[Job], None]) -> None:
     if not jobs:
         return
     with ThreadPoolExecutor(len(jobs)) as pool:
-        for done in [pool.submit(_guarded, job, step) for job in jobs]:
-            done.result()
+        try:
+            for done in [pool.submit(_guarded, job, step) for job in jobs]:
+                done.result()
+        except BaseException:
+            jobs[0].fetcher.stopped.set()
+            raise
 
 
 def _guarded(job: Job, step: Callable[[Job], None]) -> None:
@@ -74,21 +80,23 @@ def _guarded(job: Job, step: Callable[[Job], None]) -> None:
         job.failure = error.message
     except OSError as error:
         job.failure = f"{job.disk.name}: {error.strerror or error}"
+    except subprocess.SubprocessError as error:
+        job.failure = f"{job.disk.name}: {error}"
 
 
-def _write(fetcher: Fetcher, jobs: Sequence[Job], stop: threading.Event) -> None:
+def _write(fetcher: Fetcher, jobs: Sequence[Job]) -> None:
     if not jobs:
         return
     inboxes: list[Inbox] = [SimpleQueue() for _ in jobs]
     with ThreadPoolExecutor(len(jobs)) as writers:
-        running = [writers.submit(_serve, job, inbox, stop) for job, inbox in zip(jobs, inboxes, strict=True)]
+        running = [writers.submit(_serve, job, inbox) for job, inbox in zip(jobs, inboxes, strict=True)]
         try:
             _feed(fetcher, jobs, inboxes)
         except TinyboxError as error:
             for job in jobs:
                 job.failure = job.failure or error.message
         except BaseException:
-            stop.set()
+            fetcher.stopped.set()
             raise
         finally:
             for inbox in inboxes:
@@ -106,7 +114,7 @@ def _feed(fetcher: Fetcher, jobs: Sequence[Job], inboxes: Sequence[Inbox]) -> No
     with ThreadPoolExecutor(CPUS) as unpackers:
         for index in _frames_to_read(fetcher, jobs):
             slot = free.get()
-            if all(job.failure is not None for job in jobs):
+            if fetcher.stopped.is_set() or all(job.failure is not None for job in jobs):
                 return
             stored = fetcher.stored(index)
             slot.lend(len(jobs), unpackers.submit(_fill, fetcher, index, stored, slot))
@@ -122,13 +130,21 @@ def _frames_to_read(fetcher: Fetcher, jobs: Sequence[Job]) -> Iterator[int]:
             yield index
 
 
-def _serve(job: Job, inbox: Inbox, stop: threading.Event) -> None:
-    """Write what comes, until nothing more does."""
+def _serve(job: Job, inbox: Inbox) -> None:
+    """Write what comes, until nothing more does. Slots go back whatever happens: the reader waits for them."""
+    trouble: BaseException | None = None
     while (work := inbox.get()) is not None:
         index, slot = work
-        if job.failure is None and not stop.is_set():
-            _guarded(job, partial(_take, index=index, slot=slot))
-        slot.give_back()
+        try:
+            if job.failure is None and not job.fetcher.stopped.is_set():
+                _guarded(job, partial(_take, index=index, slot=slot))
+        except BaseException as error:  # noqa: BLE001
+            trouble = error
+            job.fetcher.stopped.set()
+        finally:
+            slot.give_back()
+    if trouble is not None:
+        raise trouble
 
 
 def _fill(fetcher: Fetcher, index: int, stored: bytes, slot: Slot) -> int:

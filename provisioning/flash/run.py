@@ -150,7 +150,10 @@ def _renamed(say: Callable[[Event], None], path: str) -> Callable[[Event], None]
 def _wipe(disk: RealDisk) -> None:
     """Take away what makes the kernel or a firmware see something there, also at the end of the drive."""
     command = ["wipefs", "--all", "--force", "--quiet", disk.name]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    except subprocess.TimeoutExpired:
+        raise TinyboxError(f"cannot erase what is on {disk.name}: no answer within 120 s") from None
     if done.returncode != 0:
         raise TinyboxError(f"cannot erase what is on {disk.name}: {done.stderr.strip()}")
 

@@ -48,12 +48,6 @@ class Target:
     sequence: int | None = None  # of the tinybox image that is on it
     sector_bytes: int = 512  # what its partition table counts in
 
-    @property
-    def is_ours(self) -> bool:
-        """Whether all that is on it is a tinybox system."""
-        labels = [item.partition for item in self.contents if item.partition is not None]
-        return bool(labels) and set(OURS) <= set(labels) and all(label in OURS for label in labels)
-
 
 def look(path: str, host: Host) -> Target:
     """One target. Raises TinyboxError for what cannot be one."""
@@ -83,6 +77,7 @@ def _look_at_file(path: str, resolved: Path, host: Host) -> Target:
         path=path,
         device=str(resolved),
         kind="file",
+        users=_users_of_file(str(resolved), host),
         size_bytes=resolved.stat().st_size,
         serial=resolved.name,
         is_read_only=not os.access(resolved, os.W_OK),
@@ -90,6 +85,17 @@ def _look_at_file(path: str, resolved: Path, host: Host) -> Target:
         mark=_mark(resolved),
         sequence=_sequence(resolved, contents),
     )
+
+
+def _users_of_file(path: str, host: Host) -> tuple[str, ...]:
+    """Loop devices over a file, or the kernel that swaps to it."""
+    try:
+        loops = json.loads(host.run(("losetup", "--json", "--list", "--associated", path)) or "{}")
+        swaps = host.read_text("proc/swaps").splitlines()[1:]
+    except HardwareError as error:
+        raise TinyboxError(f"cannot see who uses {path}: {error}", hint="nothing was written") from None
+    users = [item["name"] for item in loops.get("loopdevices") or ()]
+    return (*users, *("swap" for line in swaps if line.split()[0] == path))
 
 
 def _look_at_device(path: str, resolved: Path, host: Host) -> Target:

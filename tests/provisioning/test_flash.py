@@ -5,10 +5,12 @@ import errno
 import json
 import os
 import pty
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -188,13 +190,17 @@ def test_somebodys_file_system_is_refused_and_left_alone(made: Made, tmp_path: P
     os.truncate(drive, 320 * MIB)
     subprocess.run([*MAKERS[kind], drive], check=True, timeout=60, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     before = subprocess.run(["sha256sum", drive], capture_output=True, timeout=60, check=True).stdout
+    said = flash(made, drive)
+    assert said.returncode == 1
+    assert f"is refused: it holds {kind}" in said.stderr
+    assert "--overwrite drive" in said.stderr
     with attached(drive) as device:
-        for target in (drive, device):
-            said = flash(made, target)
-            assert said.returncode == 1
-            assert f"is refused: it holds {kind}" in said.stderr
-            assert f"--overwrite {target.name}" in said.stderr
-            assert flash(made, target, options=("--yes", "--overwrite", "other")).returncode == 1
+        assert f"{device} is built upon it" in flash(made, drive, options=("--yes", "--overwrite", "drive")).stderr
+        said = flash(made, device)
+        assert said.returncode == 1
+        assert f"is refused: it holds {kind}" in said.stderr
+        assert f"--overwrite {device.name}" in said.stderr
+        assert flash(made, device, options=("--yes", "--overwrite", "other")).returncode == 1
         assert subprocess.run(["sha256sum", drive], capture_output=True, timeout=60, check=True).stdout == before
         assert flash(made, device, options=("--yes", "--overwrite", device.name)).returncode == 0
         assert holds(device, made)
@@ -314,13 +320,18 @@ def test_a_target_that_runs_full_fails_alone(made: Made, loop: Path, tmp_path: P
         assert holds(loop, made)
 
 
-def kill_when_marked(running: subprocess.Popen[bytes], target: Path) -> None:
-    """In the middle: its server stands still, its first writes are there."""
+def wait_for_mark(running: subprocess.Popen[Any], target: Path) -> None:
+    """Until it is in the middle: its server stands still, its first writes are there."""
     deadline_s = time.monotonic() + 60
     while find_mark(target.read_bytes()[:LENGTH]) is None:
         assert running.poll() is None and time.monotonic() < deadline_s
         time.sleep(0.05)
     time.sleep(0.5)
+
+
+def kill_when_marked(running: subprocess.Popen[bytes], target: Path) -> None:
+    """In the middle."""
+    wait_for_mark(running, target)
     running.kill()
     running.wait(30)
 
@@ -338,6 +349,29 @@ def test_a_flash_that_was_killed_says_so_and_goes_on(made: Made, loop: Path, tmp
     other = make_artefact(tmp_path, make_disk(tmp_path / "other.raw", seed=4), key=made.key)
     assert flash(other, loop).returncode == 0
     assert holds(loop, other)
+
+
+def test_an_interrupted_flash_says_how_to_go_on(made: Made, loop: Path) -> None:
+    with Server(made.artefact.read_bytes(), stall_at=made.artefact.stat().st_size * 2 // 3) as server:
+        command = [PROVISION, "flash", server.url, loop, "--trust", made.public, "--yes"]
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        wait_for_mark(running, loop)
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "interrupted: run the same command again" in said
+    assert not starts(loop)
+    assert flash(made, loop).returncode == 0
+    assert holds(loop, made)
+
+
+def test_the_artefact_is_never_written_over_image_or_key(made: Made) -> None:
+    kept = made.key.read_bytes(), made.image.read_bytes()
+    for out in (made.image, made.key):
+        said = provision("pack", made.image, "--key", made.key, "--out", out)
+        assert said.returncode == 1
+        assert "itself" in said.stderr
+    assert (made.key.read_bytes(), made.image.read_bytes()) == kept
 
 
 def test_without_reading_back_it_is_as_whole(made: Made, loop: Path) -> None:

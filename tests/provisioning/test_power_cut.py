@@ -212,6 +212,20 @@ def test_one_of_three_drives_that_dies_does_not_stop_the_others(scene: Scene) ->
     assert all(disks[i].memory[: len(scene.image)] == scene.image for i in (0, 2))
 
 
+def test_a_mistake_of_ours_ends_the_flash_and_hangs_nobody(scene: Scene) -> None:
+    class Odd(LoggedDisk):
+        def write(self, offset: int, data: memoryview) -> None:
+            if offset == 11 * MIB:
+                raise ValueError("a mistake")
+            super().write(offset, data)
+
+    disks = [Odd(name="odd"), LoggedDisk(name="good")]
+    fetcher = Fetcher(scene.source, scene.artefact)
+    with pytest.raises(ValueError, match="a mistake"):
+        flash(fetcher, [scene.job(disk, fetcher=fetcher) for disk in disks])
+    assert not any(starts(bytes(disk.memory)) for disk in disks)
+
+
 def test_the_last_bytes_of_a_drive_that_does_not_keep_them_are_noticed(scene: Scene) -> None:
     for offset in (0, 23 * MIB):
         disk = LoggedDisk(faults={offset: 10**6})
