@@ -46,6 +46,7 @@ class Job:
     say: Callable[[Event], None]
     is_resumed: bool = False
     is_verified: bool = True
+    erase: Callable[[], None] | None = None  # what else makes somebody see something on it
     personalise: Callable[[], None] | None = None
     threads: int = 1
     have: set[int] = field(default_factory=set)
@@ -64,6 +65,8 @@ class Job:
         ends = self.fetcher.ends
         self.disk.write(0, _aligned(mark_bytes(self.mark)[: self.disk.size_bytes]))
         self.disk.flush()
+        if self.erase is not None:
+            self.erase()
         self.disk.zero(LENGTH, max(0, len(ends.first) - LENGTH))
         if not self.is_resumed and not self.mark.kept and self.disk.size_bytes > LENGTH:
             self.disk.discard(LENGTH)

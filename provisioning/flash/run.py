@@ -114,8 +114,6 @@ def carry_out(
             try:
                 disk = RealDisk(Path(target.device), least_bytes=plan.artefact.manifest.size_bytes)
                 stack.callback(disk.close)
-                if not plan.is_resumed(target) and target.contents and not kept:
-                    _wipe(disk)
             except TinyboxError as error:
                 failures[target.path] = error.message
                 say(Event("failed", target.path, message=error.message))
@@ -127,6 +125,7 @@ def carry_out(
                 say=_renamed(say, target.path),
                 is_resumed=plan.is_resumed(target),
                 is_verified=is_verified,
+                erase=None if plan.is_resumed(target) or kept else partial(_wipe, disk),
                 personalise=None if plan.seed is None else partial(personalise, disk, fetcher.ends, plan.seed),
                 threads=max(1, CPUS // len(plan.targets)),
             )
