@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,18 @@ from tinybox import __version__
 pytestmark = pytest.mark.timeout(420)  # the first run builds the roots
 SUITES = ("bookworm", "trixie")
 NEXT = "99.0"
+BLINK_S = 0.2
 UNITS = ("tinybox-failsafe", "tinybox-safe-limits", "tinyboxd")
 IMPORTS = """
 import importlib, importlib.machinery, pathlib, sys
 tree = pathlib.Path("/usr/lib/tinybox")
 sys.path.insert(0, str(tree))
 suffixes = tuple(importlib.machinery.EXTENSION_SUFFIXES[:2])
-compiled = {path.relative_to(tree).parts[0] for path in tree.rglob("*.so") if path.name.endswith(suffixes)}
-for name in compiled:
-    importlib.import_module(name)
-    assert any(getattr(module, "__file__", None) and module.__file__.startswith(f"{tree}/{name}/")
-               and module.__file__.endswith(suffixes) for module in sys.modules.values()), name
-print(*sorted(compiled))
+compiled = [path for path in tree.rglob("*.so") if path.name.endswith(suffixes)]
+for path in compiled:
+    name = ".".join(path.relative_to(tree).with_name(path.name.partition(".")[0]).parts)
+    assert importlib.import_module(name).__file__ == str(path), name
+print(*sorted({path.relative_to(tree).parts[0].partition(".")[0] for path in compiled}))
 """
 
 
@@ -152,6 +152,8 @@ class Moment:
     daemon: int | None
     failsafe: int | None
     limits: tuple[tuple[int, int], ...]
+    began_s: float = field(compare=False)
+    until_s: float = field(compare=False)
 
 
 def watch(twin: Root, act: Callable[[], None]) -> list[Moment]:
@@ -162,6 +164,8 @@ def watch(twin: Root, act: Callable[[], None]) -> list[Moment]:
     while work.is_alive():
         if (now := moment(twin)) != moments[-1]:
             moments.append(now)
+        else:
+            moments[-1] = replace(moments[-1], until_s=now.until_s)
         time.sleep(0.02)
     work.join()
     return moments
@@ -170,12 +174,13 @@ def watch(twin: Root, act: Callable[[], None]) -> list[Moment]:
 def moment(twin: Root) -> Moment:
     """Processes before limits: whoever is seen guards what is then read."""
     found: dict[str, int] = {}
+    began_s = time.monotonic()
     for process in twin.path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (process / "cmdline").read_bytes().split(b"\0")
             if len(words) == 4 and words[1] == b"-I":
                 found[Path(words[2].decode()).name] = int(process.name)
-    return Moment(found.get("tinyboxd"), found.get("tinybox-failsafe"), tuple(limits_of(twin)))
+    return Moment(found.get("tinyboxd"), found.get("tinybox-failsafe"), tuple(limits_of(twin)), began_s, began_s)
 
 
 def limits_of(twin: Root) -> list[tuple[int, int]]:
@@ -197,7 +202,8 @@ def clock_of(card: Path) -> int:
 
 def test_every_compiled_dependency_loads_in_the_roots_own_python(root: Root) -> None:
     install(root, "tinybox.deb")
-    assert root.call("python3", "-I", "-c", IMPORTS).split() == ["psutil", "pyamdgpuinfo", "zstandard"]
+    names = ["_cffi_backend", "cryptography", "psutil", "pyamdgpuinfo", "yaml", "zstandard"]
+    assert root.call("python3", "-I", "-c", IMPORTS).split() == names
 
 
 @pytest.mark.parametrize("root", ["trixie"], indirect=True)
@@ -243,4 +249,6 @@ def test_an_upgrade_under_systemd_leaves_no_moment_without_safe_limits(
     assert first.daemon != last.daemon
     for before, after in pairwise(seen):
         if None in (before.failsafe, after.failsafe) or before.failsafe != after.failsafe:
-            assert before.limits == after.limits == floor, "the cards were nobody's to limit"
+            assert after.limits == floor, "the cards were nobody's to limit"
+            # A busy machine may keep us from looking while all of it happens.
+            assert before.limits == floor or after.began_s - before.until_s > BLINK_S, "they were nobody's before"
